@@ -1,0 +1,104 @@
+"""What an adapter is: a frozen dataclass of tensors, the change that one file makes to one target module.
+
+A field declares its file suffix once, with `key`; reading, writing, detection, moving and the list of trainable tensors
+follow from the fields. Subclasses write the mathematics only. torch is bound here, lazily: recognising a file needs shapes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from loraloom.errors import LoraError
+from loraloom.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+Shape = tuple[int, ...]
+
+
+class NotExact(LoraError):
+    """This part of an adapter cannot be written as an adapter of the same type."""
+
+
+def key(suffix: str, *, optional: bool = False, trainable: bool = True) -> Any:
+    """A tensor field: `suffix` is its name in files after the module's name. Optional fields may be None."""
+    return field(default=None if optional else MISSING, kw_only=True, metadata={"suffix": suffix, "trainable": trainable})
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter(ABC):
+    """The change for one target module. W is the base weight, [out, in, *kernel]; every result is linear in the strength."""
+
+    name: ClassVar[str]  # the field's word for this type: "lora", "loha", ...
+
+    @classmethod
+    def keys(cls) -> Mapping[str, str]:
+        """Field name by file suffix."""
+        return {item.metadata["suffix"]: item.name for item in fields(cls)}
+
+    @classmethod
+    def accepts(cls, shapes: Mapping[str, Shape]) -> bool:
+        """Whether these suffixes, with these shapes, are this type: all required ones are there and no foreign one."""
+        required = {item.metadata["suffix"] for item in fields(cls) if item.default is MISSING}
+        return required <= shapes.keys() <= cls.keys().keys()
+
+    @classmethod
+    def from_tensors(cls, tensors: "Mapping[str, Tensor]") -> Self:
+        """Build from tensors by suffix; raises BadTensor where shapes contradict one another."""
+        names = cls.keys()
+        return cls(**{names[suffix]: tensor for suffix, tensor in tensors.items()})
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """Tensors by file suffix; `from_tensors` of it is the same adapter."""
+        found = {item.metadata["suffix"]: getattr(self, item.name) for item in fields(self)}
+        return {suffix: tensor for suffix, tensor in found.items() if tensor is not None}
+
+    def trainable(self) -> "dict[str, Tensor]":
+        """The tensors that training changes, by field name."""
+        found = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["trainable"]}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def with_tensors(self, tensors: "Mapping[str, Tensor]") -> Self:
+        """The same adapter with some tensors replaced, by field name."""
+        return replace(self, **tensors)
+
+    def map(self, fn: "Callable[[Tensor], Tensor]") -> Self:
+        """`fn` applied to every tensor: moving, casting, detaching, cloning."""
+        return replace(self, **{item.name: fn(value) for item in fields(self) if (value := getattr(self, item.name)) is not None})
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    @classmethod
+    @abstractmethod
+    def delta_shape(cls, shapes: Mapping[str, Shape], target: Shape) -> Shape:
+        """Shape of the delta that tensors of these shapes give on a weight of shape `target`; equal to it if they fit."""
+
+    @classmethod
+    @abstractmethod
+    def init(cls, weight: "Tensor", *, rank: int, alpha: float, generator: "torch.Generator | None" = None) -> Self:
+        """A fresh float32 adapter for training: its delta is exactly 0, its gradients are not."""
+
+    @abstractmethod
+    def delta(self, weight: "Tensor") -> "Tensor":
+        """The change of `weight` at strength 1; float32, weight's shape and device."""
+
+    def bias_delta(self, bias: "Tensor") -> "Tensor | None":
+        """The change of the module's bias at strength 1, float32, or None."""
+        return None
+
+    @abstractmethod
+    def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
+        """What strength 1 adds to y = layer(x), y's shape; computed in the dtype of x."""
+
+    def factors(self, shape: Shape) -> "tuple[Tensor, Tensor] | None":
+        """Exact float32 (down [r, in·kernel], up [out, r]) with up @ down = delta for a weight of `shape`, or None."""
+        return None
+
+    def rows(self, start: int, stop: int) -> "Adapter":
+        """The adapter of output rows start..stop of a fused weight; raises NotExact where there is none."""
+        raise NotExact(f"{self.name}: rows {start} to {stop} of a fused weight cannot be cut out of this type")

@@ -1,0 +1,61 @@
+"""What a base model's modules are called. Names, shapes and blocks only: no torch, no weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from loraloom.strength import Place
+
+Third = Literal["in", "mid", "out"]
+Kind = Literal["linear", "conv", "norm", "embedding"]
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """One module of one component, by the names that diffusers and transformers 4 gave them: the names that files use."""
+
+    component: str  # "unet", "text_encoder", ...
+    module: str  # "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+    def __str__(self) -> str:
+        return f"{self.component}.{self.module}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that can take an adapter."""
+
+    target: Target
+    kind: Kind
+    shape: tuple[int, ...]  # of its weight
+    third: Third | None = None  # of the denoiser; None for text encoders
+    block: int | None = None  # in order of execution, as block weight vectors count
+    original: str | None = None  # the name in checkpoints from before diffusers, where there was one
+    attention: bool = False  # inside a Transformer2DModel or a text encoder's layer: what LoRA trains by default
+
+    @property
+    def place(self) -> Place:
+        return Place(self.target.component, self.third, self.block)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A family of base models whose adapters are interchangeable."""
+
+    family: str  # "sd1"
+    title: str  # "SD 1.x", as messages say it
+    layers: tuple[Layer, ...] = field(repr=False)
+    context_width: int  # input of the cross-attention's keys: what tells the families apart
+    text_widths: tuple[int, ...]  # of the text encoders, in order
+    version: str  # ss_base_model_version
+    architecture: str  # modelspec.architecture without "/lora"
+    resolution: int  # pixels a side that it was trained at
+
+    @cached_property
+    def by_target(self) -> Mapping[Target, Layer]:
+        return {layer.target: layer for layer in self.layers}
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layer.target.component for layer in self.layers))

@@ -1,0 +1,78 @@
+"""What training needs from a Stable Diffusion 1.x pipeline: latents, text embeddings, noise and the target of the loss."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from loraloom.errors import NotSupported
+from loraloom.lazy import torch
+
+if TYPE_CHECKING:
+    import diffusers
+    from torch import Tensor
+    from torch.nn import Module
+Prediction = Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """A pipeline as a trainer sees it. The weights are the pipeline's own; nothing here changes them."""
+
+    pipeline: "diffusers.StableDiffusionPipeline"
+
+    @property
+    def components(self) -> "Mapping[str, Module]":
+        """The adapted components by name, in the order in which they run."""
+        return {"text_encoder": self.pipeline.text_encoder, "unet": self.pipeline.unet}
+
+    @property
+    def prediction(self) -> Prediction:
+        kind = self.pipeline.scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise NotSupported(f"the base predicts {kind!r}; training knows epsilon and v_prediction")
+        return kind  # type: ignore[no-any-return]
+
+    @property
+    def pixels_per_latent(self) -> int:
+        return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def max_tokens(self) -> int:
+        return int(self.pipeline.tokenizer.model_max_length)
+
+    def tokens_cut(self, caption: str) -> int:
+        """How many tokens of the caption do not fit; 0 if all do."""
+        found = self.pipeline.tokenizer(caption, truncation=False, verbose=False).input_ids
+        return max(0, len(found) - self.max_tokens)
+
+    def token_ids(self, captions: Sequence[str]) -> "Tensor":
+        """int64 [n, max_tokens]; captions that are too long are cut."""
+        tokenizer = self.pipeline.tokenizer
+        encoded = tokenizer(list(captions), padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        ids: Tensor = encoded.input_ids
+        return ids
+
+    def embed(self, token_ids: "Tensor") -> "Tensor":
+        """Text embeddings [n, max_tokens, width]; differentiable."""
+        embeddings: Tensor = self.pipeline.text_encoder(token_ids).last_hidden_state
+        return embeddings
+
+    def encode(self, picture: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Mean and log-variance of the scaled latents, float32 [4, h, w] each, of one picture [3, H, W] in -1..1."""
+        vae = self.pipeline.vae
+        with torch.no_grad():
+            posterior = vae.encode(picture[None].to(vae.device, vae.dtype)).latent_dist
+        scale = float(vae.config.scaling_factor)
+        shift = 2 * torch.log(torch.tensor(scale))
+        return posterior.mean[0].float().cpu() * scale, posterior.logvar[0].float().cpu() + shift
+
+    @property
+    def alphas_cumprod(self) -> "Tensor":
+        """float32 [timesteps]: the share of the signal's variance at each timestep."""
+        alphas: Tensor = self.pipeline.scheduler.alphas_cumprod
+        return alphas.float()
+
+    def denoise(self, noisy: "Tensor", timesteps: "Tensor", embeddings: "Tensor") -> "Tensor":
+        """The UNet's prediction, [n, 4, h, w]."""
+        prediction: Tensor = self.pipeline.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+        return prediction

@@ -1,0 +1,60 @@
+"""A dialect: how a file names the tensors of each target. Names are spelled, never parsed.
+
+Un-flattening `lora_unet_down_blocks_0_attentions_0` by rule is guesswork, but every module of a base is known: spell them
+all, look a file's keys up, and what is not found is known to be unknown.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from loraloom.adapters import SUFFIXES, Adapter
+from loraloom.bases import Base, Layer, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Dialect(ABC):
+    """One way of naming tensors. Instances have no state; everything follows from the spelling of a layer."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    suffixes: ClassVar[Mapping[str, str]] = {}  # this dialect's suffix -> ours, where they differ
+
+    @abstractmethod
+    def spell(self, layer: Layer) -> tuple[str, ...]:
+        """Every prefix under which files of this dialect store the layer's tensors; the first is the one written."""
+
+    def book(self, base: Base) -> Mapping[str, Target]:
+        """Target by prefix, for all layers of `base`."""
+        return {prefix: layer.target for layer in base.layers for prefix in self.spell(layer)}
+
+    def known_suffixes(self) -> Mapping[str, str]:
+        """Our suffix by the dialect's; our own spelling is understood everywhere, as many tools mix them."""
+        return {suffix: suffix for suffix in SUFFIXES} | dict(self.suffixes)
+
+    def fix(self, group: "dict[str, Tensor]", target: Target, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+        """Mend what this dialect stores differently; suffixes are ours already."""
+        return group
+
+    def write_tensors(self, adapter: Adapter, layer: Layer) -> "dict[str, Tensor]":
+        """The adapter's tensors under this dialect's names; raises DialectCannotHold."""
+        prefix = self.spell(layer)[0]
+        return {f"{prefix}.{suffix}": tensor for suffix, tensor in adapter.tensors().items()}
+
+    def write_metadata(self, adapters: Mapping[Target, Adapter]) -> Mapping[str, str]:
+        """What readers of this dialect need beside the tensors."""
+        return {}
+
+
+def split(key: str, book: Mapping[str, Target], suffixes: Mapping[str, str]) -> tuple[Target, str] | None:
+    """(target, our suffix) of a key, or None. Prefixes contain dots in most dialects, so every dot is tried."""
+    position = key.find(".")
+    while position >= 0:
+        target = book.get(key[:position])
+        suffix = suffixes.get(key[position + 1 :])
+        if target is not None and suffix is not None:
+            return target, suffix
+        position = key.find(".", position + 1)
+    return None

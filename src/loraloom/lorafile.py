@@ -1,0 +1,42 @@
+"""The nouns that every room passes on: a network (all adapters of one file), a stack of them, a mix."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loraloom.adapters import Adapter
+from loraloom.bases import Target
+from loraloom.strength import Strength
+
+Metadata = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class LoraFile:
+    """A network as it was read, or as it will be written. Its identity is the file, not the name."""
+
+    adapters: Mapping[Target, Adapter]
+    metadata: Metadata = field(default_factory=dict)
+    base: str = ""  # family: "sd1", "tiny", ...
+    unknown: tuple[str, ...] = ()  # keys of the file that became no adapter, each as "key: reason"
+    dialect: str = ""  # the one that it was read with
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem if self.path else self.metadata.get("ss_output_name", "unnamed")
+
+    @property
+    def nbytes(self) -> int:
+        return sum(adapter.nbytes for adapter in self.adapters.values())
+
+
+Stack = Sequence[tuple[LoraFile, Strength]]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What one picture uses: `positive` on both halves of guidance, `negative` on the unconditional half in addition."""
+
+    positive: Stack = ()
+    negative: Stack = ()
