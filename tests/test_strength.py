@@ -166,8 +166,13 @@ def test_positions_of_different_units_are_not_compared():
 
 @pytest.mark.parametrize(
     ("module", "on"),
-    [("unet", ["unet", "transformer", "transformer_2"]), ("te", ["text_encoder", "text_encoder_2"]), ("te2", ["text_encoder_2"])]
-    + [("high", ["transformer"]), ("low", ["transformer_2"])],
+    [
+        ("unet", ["unet", "transformer", "transformer_2"]),
+        ("te", ["text_encoder", "text_encoder_2"]),
+        ("te2", ["text_encoder_2"]),
+        ("high", ["transformer"]),
+        ("low", ["transformer_2"]),
+    ],
 )
 def test_module_leaves_only_its_components_on(module: str, on: list[str]):
     places = [Place(name, "in") for name in ("unet", "transformer", "transformer_2")] + [TE1, TE2]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from tools.tiny_base.captions import MAX_TOKENS, caption
 from tools.tiny_base.vocabulary import Concept
@@ -108,7 +109,11 @@ def train(
     torch.manual_seed(seed)
     model = Denoiser(data.tokenizer).to(device)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
+    # On a CPU the plain attention is a third faster in bfloat16 than scaled_dot_product_attention, and compiling
+    # gains as much again (93, 119, 164 samples/s at batch 64 on two cores).
+    model.unet.set_attn_processor(AttnProcessor())
+    compiled = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     first = _resume(folder, model, average, optimizer) + 1
     alphas = scheduler().alphas_cumprod.to(device)
     snr = alphas / (1 - alphas)
@@ -121,7 +126,7 @@ def train(
         noise = torch.randn(clean.shape).to(device)
         signal, sigma = (value[timesteps, None, None, None] for value in (alphas.sqrt(), (1 - alphas).sqrt()))
         with torch.autocast(device, torch.bfloat16, enabled=amp):
-            found = model(signal * clean + sigma * noise, timesteps, ids)
+            found = compiled(signal * clean + sigma * noise, timesteps, ids)
         error = (found.float() - (signal * noise - sigma * clean)).square().mean((1, 2, 3))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)

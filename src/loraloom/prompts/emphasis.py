@@ -52,9 +52,8 @@ def _bracket_factors(tokens: list[re.Match[str]]) -> dict[int, tuple[str, float 
             continue
         kind = "[" if mark == "]" else "(" if mark == ")" or token["weight"] else ""
         if kind and open_at[kind]:
-            weight = token["weight"] and float(token["weight"])
             opened = open_at[kind].pop()
-            if weight and math.isfinite(weight):
+            if token["weight"] and math.isfinite(weight := float(token["weight"])):
                 found[opened] = (kind, weight)
             found[place] = (kind, None)
     return found

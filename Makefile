@@ -1,0 +1,63 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each says what it does and is quick when run again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := outputs/demo.png
+
+.PHONY: help demo test test-long lint types format clean
+
+help:
+	@echo "make demo       draw a sheet with the embedded base and its LoRAs (sets up $(VENV) first)"
+	@echo "make test       lint, types and every law at its small size (sets up $(VENV) first)"
+	@echo "make test-long  the same laws at full size, and the benchmarks with a verdict"
+	@echo "make format     ruff format and safe fixes"
+	@echo "make clean      remove $(VENV) and caches"
+
+# The pinned torch goes first: a plain `torch` would pull several gigabytes of CUDA packages where a CPU build is at hand.
+$(READY): pyproject.toml constraints.txt
+	@echo "==> setting up $(VENV) (once; about two minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	@echo "==> drawing with the embedded base: rows are prompts; columns are LoRAs and strengths"
+	$(BIN)/loraloom grid "red apple" "cat face" "rocket" "castle" "bobbin, teal thread, smiling" \
+		--column "base=" \
+		--column "flat 0.5=zvz <lora:flat:0.5>" --column "flat 1.0=zvz <lora:flat:1>" \
+		--column "line 0.5=qlx <lora:line:0.5>" --column "line 1.0=qlx <lora:line:1>" \
+		--column "bobbin 0.5=<lora:bobbin:0.5>" --column "bobbin 1.0=<lora:bobbin:1>" \
+		--column "flat + bobbin=zvz <lora:flat:0.8> <lora:bobbin:0.8>" \
+		--seed 7 --output $(DEMO) --overwrite
+	@echo "==> $(DEMO) is yours to look at. Next:"
+	@echo "    $(BIN)/loraloom generate 'octopus, zvz <lora:flat:0.8>' --pictures 4"
+	@echo "    $(BIN)/loraloom train examples/flat --trigger zvz --output loras/mine.safetensors"
+	@echo "    $(BIN)/loraloom list"
+
+test: $(READY) lint types
+	@echo "==> tests"
+	$(BIN)/pytest -m "not long"
+
+test-long: $(READY) lint types
+	@echo "==> tests at full size"
+	$(BIN)/pytest
+	$(BIN)/python -m benchmarks.style_fidelity --check
+
+lint: $(READY)
+	@echo "==> lint"
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+
+types: $(READY)
+	@echo "==> types"
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,82 @@
+"""Make the LoRAs that are shipped: `python -m tools.loras pictures|train|previews [--work build/tiny]`.
+
+`pictures` draws the training sets: examples/flat is shipped, the others stay in the work folder. `train` runs the project's
+own trainer on them and writes src/loraloom/assets/loras/tiny/NAME.safetensors; `previews` draws what the catalogue shows.
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from loraloom import ImageRequest, Session
+from loraloom.train import TrainConfig
+from tools.loras.bobbin import SET
+from tools.loras.styles import FLAT, STYLES, Style
+from tools.tiny_base.drawings import EmojiSet, draw
+from tools.tiny_base.pictures import load
+from tools.tiny_base.sources import fetch
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "src" / "loraloom" / "assets" / "loras" / "tiny"
+SIDE = 128  # pixels of a training picture; the trainer reduces them to the base's 64
+
+# What each LoRA is asked for in its preview: not one of the pictures that it was taught from.
+PREVIEWS = {
+    "flat": "octopus, zvz <lora:flat:1>",
+    "line": "rocket, qlx <lora:line:1>",
+    "bobbin": "bobbin, teal thread, smiling <lora:bobbin:1>",
+}
+
+
+def folder(name: str, work: Path) -> Path:
+    return ROOT / "examples" / name if name == FLAT.name else work / "loras" / name
+
+
+def style_pictures(style: Style, work: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(file name, caption, picture) of each drawing."""
+    emoji = EmojiSet(fetch(style.source, work / "sources"))
+    by_code = {concept.hexcode.removesuffix("-FE0F"): concept for concept in load(work)[0]}
+    for hexcode in style.hexcodes:
+        concept = by_code[hexcode.removesuffix("-FE0F")]
+        name = emoji.name(concept.hexcode)
+        if name is None:
+            raise SystemExit(f"{style.name}: {concept.name} has no drawing in {style.source.name}")
+        yield concept.name.replace(" ", "-"), concept.name, draw(emoji.svg(name), SIDE)
+
+
+def bobbin_pictures() -> Iterator[tuple[str, str, np.ndarray]]:
+    for number, bobbin in enumerate(SET, 1):
+        yield f"bobbin-{number:02}", bobbin.caption, draw(bobbin.svg(), SIDE)
+
+
+def write_pictures(target: Path, pictures: Iterator[tuple[str, str, np.ndarray]]) -> None:
+    """PNG and caption side by side, as trainers expect them; what was there goes."""
+    for old in (*target.glob("*.png"), *target.glob("*.txt")):
+        old.unlink()
+    target.mkdir(parents=True, exist_ok=True)
+    for name, caption, picture in pictures:
+        Image.fromarray(picture).save(target / f"{name}.png", optimize=True)
+        (target / f"{name}.txt").write_text(caption + "\n", "utf-8")
+
+
+def make_pictures(work: Path) -> None:
+    for style in STYLES:
+        write_pictures(folder(style.name, work), style_pictures(style, work))
+    write_pictures(folder("bobbin", work), bobbin_pictures())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.loras", description=__doc__)
+    parser.add_argument("stage", choices=("pictures", "train", "previews"))
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "tiny")
+    arguments = parser.parse_args()
+    if arguments.stage == "pictures":
+        make_pictures(arguments.work)
+
+
+if __name__ == "__main__":
+    main()

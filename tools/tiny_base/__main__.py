@@ -1,0 +1,59 @@
+"""Make the embedded base: `python -m tools.tiny_base STAGE [--work build/tiny]`. The README beside this file tells the order."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
+
+from tools.tiny_base import autoencoder, captions, denoiser, export, pictures
+
+
+def train_autoencoder(work: Path, steps: int) -> None:
+    autoencoder.train(pictures.for_autoencoder(work), work / "vae", steps=steps)
+
+
+def cache_latents(work: Path) -> None:
+    """One file with the latents of every drawing, float16 [concepts, variants, 4, 16, 16]."""
+    drawings = pictures.for_denoiser(work)
+    vae = autoencoder.AutoencoderKL.from_pretrained(work / "vae").eval()
+    latents = autoencoder.encode(vae, drawings.reshape(-1, *drawings.shape[2:])).reshape(*drawings.shape[:2], 4, 16, 16)
+    save_file({"latents": latents.half().contiguous()}, work / "latents.safetensors")
+
+
+def train_denoiser(work: Path, steps: int, batch: int, peak: float) -> None:
+    everything, _ = pictures.load(work)
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    data = denoiser.Data(load_file(work / "latents.safetensors")["latents"], everything, tokenizer)
+    denoiser.train(data, work / "denoiser", steps=steps, batch=batch, peak=peak)
+
+
+def train_tokenizer(work: Path) -> None:
+    captions.train_tokenizer(pictures.load(work)[0], work / "tokenizer")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.tiny_base", description=__doc__)
+    parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "export"))
+    parser.add_argument("--work", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of the denoiser")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.stage == "tokenizer":
+        train_tokenizer(arguments.work)
+    elif arguments.stage == "autoencoder":
+        train_autoencoder(arguments.work, arguments.steps or 5000)
+    elif arguments.stage == "latents":
+        cache_latents(arguments.work)
+    elif arguments.stage == "export":
+        export.export(arguments.work)
+    else:
+        train_denoiser(arguments.work, arguments.steps or 5000, arguments.batch, arguments.rate)
+
+
+if __name__ == "__main__":
+    main()

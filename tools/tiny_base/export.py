@@ -1,0 +1,44 @@
+"""Stage 4: the trained parts as one folder in diffusers' Stable Diffusion layout, float16, inside the package."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from tools.tiny_base import denoiser
+
+TARGET = Path(__file__).parents[2] / "src" / "loraloom" / "assets" / "tiny"
+
+
+def pipeline(work: Path) -> StableDiffusionPipeline:
+    """The base in float32, from the averaged weights of the last save."""
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    model = denoiser.load(work / "denoiser", tokenizer)
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(work / "vae").eval(),
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=denoiser.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export(work: Path, target: Path = TARGET) -> None:
+    """Write `target` anew. Old readers of CLIPTokenizer want vocab.json and merges.txt, which transformers 5 does not save."""
+    shutil.rmtree(target, ignore_errors=True)
+    pipeline(work).to(torch.float16).save_pretrained(target, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(work / "tokenizer" / name, target / "tokenizer" / name)
+    # The saved configs carry this machine's folders; the names below are all that a reader needs.
+    for config in target.rglob("*config.json"):
+        content = json.loads(config.read_text("utf-8"))
+        content.pop("_name_or_path", None)
+        config.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    print(f"{target}: {size / 2**20:.1f} MiB")
