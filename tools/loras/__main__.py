@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from loraloom import ImageRequest, Session
-from loraloom.train import TrainConfig
+from loraloom.train.config import TrainConfig
 from tools.loras.bobbin import SET
 from tools.loras.styles import FLAT, STYLES, Style
 from tools.tiny_base.drawings import EmojiSet, draw
@@ -69,13 +69,50 @@ def make_pictures(work: Path) -> None:
     write_pictures(folder("bobbin", work), bobbin_pictures())
 
 
+TITLES = {**{style.name: style.title for style in STYLES}, "bobbin": "Bobbin the spool"}
+TRIGGERS = {**{style.name: style.trigger for style in STYLES}, "bobbin": "bobbin"}
+
+
+def train(name: str, work: Path) -> None:
+    """Train one of the shipped LoRAs with the defaults that everybody gets."""
+    result = Session().train(
+        TrainConfig(
+            pictures=folder(name, work),
+            trigger=TRIGGERS[name],
+            output=TARGET / f"{name}.safetensors",
+            title=TITLES[name],
+            author="The loraloom developers",
+            license="Apache-2.0",
+            overwrite=True,
+        ),
+        progress=lambda state: print(state, flush=True) if state.step % 50 == 0 else None,
+    )
+    for extra in (*TARGET.glob("*.png"), *TARGET.glob("*.jsonl")):
+        shutil.move(extra, work / "loras" / extra.name)
+    print(result)
+
+
+def preview(name: str) -> None:
+    """The picture that a catalogue shows beside the file."""
+    picture = Session().generate(ImageRequest(prompt=PREVIEWS[name], seed=7, base="tiny"))[0]
+    picture.image.resize((256, 256), Image.Resampling.LANCZOS).save(TARGET / f"{name}.preview.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.loras", description=__doc__)
     parser.add_argument("stage", choices=("pictures", "train", "previews"))
+    parser.add_argument("names", nargs="*", default=list(PREVIEWS), help="which ones; all unless given")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "tiny")
     arguments = parser.parse_args()
     if arguments.stage == "pictures":
         make_pictures(arguments.work)
+        return
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names:
+        if arguments.stage == "train":
+            train(name, arguments.work)
+        else:
+            preview(name)
 
 
 if __name__ == "__main__":

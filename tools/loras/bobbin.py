@@ -38,7 +38,9 @@ class Bobbin:
     def svg(self) -> str:
         """An SVG document on a 128×128 canvas."""
         light, dark = THREADS[self.thread]
-        stripes = "".join(f'<path d="M33 {y} Q64 {y + 7} 95 {y}" fill="none" stroke="{dark}" stroke-width="2.4" opacity="0.55"/>' for y in (44, 94, 101))
+        stripes = "".join(
+            f'<path d="M33 {y} Q64 {y + 7} 95 {y}" fill="none" stroke="{dark}" stroke-width="2.4" opacity="0.55"/>' for y in (44, 94, 101)
+        )
         left = '<path d="M44 60 Q49 54 54 60" fill="none" stroke="#3e2723" stroke-width="4" stroke-linecap="round"/>'
         left = left if self.winking else '<circle cx="49" cy="61" r="5.5" fill="#3e2723"/><circle cx="51" cy="59" r="1.8" fill="#fff"/>'
         right = '<circle cx="79" cy="61" r="5.5" fill="#3e2723"/><circle cx="81" cy="59" r="1.8" fill="#fff"/>'
