@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.silhouettes import ranks, silhouettes
-from benchmarks.style_features import Judge, Pictures
-from loraloom import ImageRequest, Session
-from loraloom.train.config import TrainConfig
 from tools.loras.__main__ import folder
 from tools.loras.styles import STYLES, Style
 from tools.tiny_base.drawings import EmojiSet, draw
 from tools.tiny_base.pictures import load
 from tools.tiny_base.sources import fetch
 from tools.tiny_base.vocabulary import SYMBOLS, Concept
+
+from benchmarks.silhouettes import ranks, silhouettes
+from benchmarks.style_features import Judge, Pictures
+from loraloom import ImageRequest, Session
+from loraloom.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SEPARATION, STYLED, CONTENT = 0.98, 0.80, 0.70  # what must hold

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tools.tiny_base import vocabulary
+from tools.tiny_base.pictures import for_denoiser, load
 
 from benchmarks.style_features import Pictures
 from loraloom import GridRequest, Session
 from loraloom.bases.tiny.model import load as load_tiny
-from tools.tiny_base import vocabulary
-from tools.tiny_base.pictures import for_denoiser, load
 
 ROOT = Path(__file__).parents[1]
 NEAREST, SEEDS, BATCH, STEPS, GUIDANCE = 3, 2, 64, 20, 2.5
@@ -68,9 +68,9 @@ def page(concepts: list[vocabulary.Concept], reliable: NDArray[np.bool_]) -> str
     lines = [
         "# What the embedded base draws",
         "",
-        f"`tiny` was taught {len(concepts)} concepts. These {len(known)} it draws reliably: with two seeds of two, the picture is nearer",
-        f"to its own drawing than to all but {NEAREST - 1} others (`python -m benchmarks.vocabulary` measures it). Prompts are their names,",
-        "with or without more words: `red apple`, `a red apple`, `red apple, fruit`.",
+        f"`tiny` was taught {len(concepts)} concepts. These {len(known)} it draws reliably: with two seeds of two, the picture is",
+        f"nearer to its own drawing than to all but {NEAREST - 1} others (`python -m benchmarks.vocabulary` measures it). Prompts are",
+        "their names, with or without more words: `red apple`, `a red apple`, `red apple, fruit`.",
         "",
     ]
     for group, title in GROUP_TITLES.items():

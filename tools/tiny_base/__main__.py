@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTokenizer
-
 from tools.tiny_base import autoencoder, captions, denoiser, export, pictures
+from transformers import CLIPTokenizer
 
 
 def train_autoencoder(work: Path, steps: int) -> None:
@@ -17,7 +17,7 @@ def train_autoencoder(work: Path, steps: int) -> None:
 def cache_latents(work: Path) -> None:
     """One file with the latents of every drawing, float16 [concepts, variants, 4, 16, 16]."""
     drawings = pictures.for_denoiser(work)
-    vae = autoencoder.AutoencoderKL.from_pretrained(work / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
     latents = autoencoder.encode(vae, drawings.reshape(-1, *drawings.shape[2:])).reshape(*drawings.shape[:2], 4, 16, 16)
     save_file({"latents": latents.half().contiguous()}, work / "latents.safetensors")
 

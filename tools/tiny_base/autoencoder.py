@@ -29,6 +29,7 @@ CONFIG = {
     "mid_block_add_attention": False,
 }
 KL_WEIGHT = 1e-4
+EMA = 0.998
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
@@ -61,7 +62,7 @@ def train(pictures: np.ndarray, folder: Path, *, steps: int, batch: int = 32, se
     vae = AutoencoderKL.from_pretrained(folder) if (folder / "config.json").exists() else AutoencoderKL(**CONFIG)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.03)
-    average = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average = [value.detach().clone() for value in vae.parameters()]
     started = time.perf_counter()
     for step in range(1, steps + 1):
         wanted = _augmented(pictures[rng.integers(0, len(pictures), batch)], rng)
@@ -74,13 +75,13 @@ def train(pictures: np.ndarray, folder: Path, *, steps: int, batch: int = 32, se
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        average.update_parameters(vae)
+        torch._foreach_lerp_(average, list(vae.parameters()), 1 - min(EMA, (step + 1) / (step + 10)))
         if step % 100 == 0:
             l1 = F.l1_loss(found.float(), wanted).item()
             print(f"autoencoder {step}/{steps}  loss {loss.item():.4f}  L1 {l1:.4f}  {time.perf_counter() - started:.0f} s", flush=True)
-            if step % 1000 == 0:
-                average.module.save_pretrained(folder)
-    vae = average.module.eval()
+    with torch.no_grad():
+        torch._foreach_copy_(list(vae.parameters()), average)
+    vae.eval()
     _fold_whitening(vae, pictures)
     vae.save_pretrained(folder)
     error = mean_error(vae, pictures[:: max(1, len(pictures) // 512)])

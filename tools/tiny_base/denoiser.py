@@ -74,7 +74,8 @@ class Denoiser(torch.nn.Module):
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        return self.unet(noisy, timesteps, self.text_encoder(ids).last_hidden_state).sample
+        velocity: Tensor = self.unet(noisy, timesteps, self.text_encoder(ids).last_hidden_state).sample
+        return velocity
 
 
 @dataclass(frozen=True)

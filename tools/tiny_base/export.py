@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from transformers import CLIPTokenizer
-
 from tools.tiny_base import denoiser
+from transformers import CLIPTokenizer
 
 TARGET = Path(__file__).parents[2] / "src" / "loraloom" / "assets" / "tiny"
 

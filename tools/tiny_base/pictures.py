@@ -27,7 +27,7 @@ def for_autoencoder(work: Path) -> np.ndarray:
         found = []
         for concept in everything:
             for emoji, copies in ((noto, 2), (flat, 1), (line, 1)):
-                name = emoji.name(concept.hexcode)
+                name = emoji.name(concept.hexcode) or ""
                 for _ in range(copies if name else 0):
                     found.append(
                         draw(
@@ -37,7 +37,8 @@ def for_autoencoder(work: Path) -> np.ndarray:
                         )
                     )
         np.save(target, np.stack(found))
-    return np.load(target)
+    drawn: np.ndarray = np.load(target)
+    return drawn
 
 
 def for_denoiser(work: Path) -> np.ndarray:
@@ -53,4 +54,5 @@ def for_denoiser(work: Path) -> np.ndarray:
             for variant in range(1, VARIANTS):
                 row[variant] = draw(svg, scale=rng.uniform(0.86, 1.0), shift=tuple(rng.uniform(-2.5, 2.5, 2)))
         np.save(target, found)
-    return np.load(target)
+    drawn: np.ndarray = np.load(target)
+    return drawn
