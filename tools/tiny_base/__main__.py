@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from tools.tiny_base import autoencoder, captions, denoiser, export, pictures
+from tools.tiny_base import autoencoder, captions, denoiser, export, pictures, vocabulary
 from transformers import CLIPTokenizer
 
 
@@ -25,7 +25,9 @@ def cache_latents(work: Path) -> None:
 def train_denoiser(work: Path, steps: int, batch: int, peak: float) -> None:
     everything, _ = pictures.load(work)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    data = denoiser.Data(load_file(work / "latents.safetensors")["latents"], everything, tokenizer)
+    latents = load_file(work / "latents.safetensors")["latents"]
+    chosen = [index for index, concept in enumerate(everything) if vocabulary.taught(concept)]
+    data = denoiser.Data(latents[chosen], [everything[index] for index in chosen], tokenizer)
     denoiser.train(data, work / "denoiser", steps=steps, batch=batch, peak=peak)
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "export"))
     parser.add_argument("--work", type=Path, default=Path("build/tiny"))
     parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of the denoiser")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

@@ -24,7 +24,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 WIDTHS = (48, 96, 192)
 TEXT_WIDTH = 192
 EMPTY_CAPTIONS = 0.1
-EMA = 0.999
+EMA = 0.998
+AS_DRAWN = 0.75  # of the samples; the others are at a slightly different size and place
 
 
 def scheduler() -> DDIMScheduler:
@@ -94,7 +95,7 @@ class Data:
             chosen, order = order[:batch], order[batch:]
             texts = ["" if rng.random() < EMPTY_CAPTIONS else caption(self.concepts[index], rng) for index in chosen]
             ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt").input_ids
-            variants = [rng.randrange(self.latents.shape[1]) for _ in chosen]
+            variants = [0 if rng.random() < AS_DRAWN else rng.randrange(self.latents.shape[1]) for _ in chosen]
             yield self.latents[chosen, variants].float(), ids
 
 

@@ -1,0 +1,95 @@
+"""`loraloom generate`: pictures from a prompt."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraloom.cli import options
+from loraloom.cli.show import print_json, print_notes, progress_bar
+
+if TYPE_CHECKING:
+    from loraloom.generate.jobs import Picture
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text, and LoRAs as tags: 'a castle at night <lora:ink:0.8>'.", show_default=False)],
+    negative: options.Negative = "",
+    pictures: Annotated[int, typer.Option("-n", "--pictures", help="How many; picture i has the seed plus i.")] = 1,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    sampler: options.Sampler = None,
+    base: options.Base = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-prompt.png)", show_default=False)
+    ] = None,
+    overwrite: options.Overwrite = False,
+    lora_folder: options.LoraFolder = None,
+    mode: options.Mode = "auto",
+    force: options.Force = False,
+    strict: options.Strict = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw pictures from a prompt, with any number of LoRAs, and print where they are."""
+    from loraloom.cli.output import Output
+    from loraloom.generate.request import ImageRequest
+    from loraloom.prompts import parse
+    from loraloom.session import Session
+
+    request = ImageRequest.of(
+        prompt=prompt,
+        negative_prompt=negative,
+        pictures=pictures,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        width=width,
+        height=height,
+        sampler=sampler,
+        base=base,
+        mode=mode,
+        force=force,
+        strict=strict,
+    )
+    session = Session(lora_folders=lora_folder or ())
+    place = Output.of(output or session.settings.output_folder, pictures=pictures, overwrite=overwrite)
+    started = time.perf_counter()
+    with progress_bar(f"opening {base or session.settings.base}") as on_step:
+        drawn = session.generate(request, on_step)
+    seconds = time.perf_counter() - started
+    paths = []
+    for index, picture in enumerate(drawn):
+        paths.append(place.save(picture.image, str(picture.recipe), title=parse(prompt).text, index=index))
+        if not as_json:
+            print(paths[-1])
+    if as_json:
+        print_json(_document(drawn, paths, seconds))
+    else:
+        _print_networks(drawn[0])
+        print_notes(note for picture in drawn for note in picture.notes)
+
+
+def _print_networks(picture: "Picture") -> None:
+    for network in picture.report.networks if picture.report else ():
+        print(f"{network.name}: {network.summary}", file=sys.stderr)
+
+
+def _document(drawn: "Sequence[Picture]", paths: list[Path], seconds: float) -> dict[str, Any]:
+    report = drawn[0].report
+    return {
+        "pictures": [
+            {"path": str(path.resolve()), "seed": picture.seed, "recipe": asdict(picture.recipe)}
+            for path, picture in zip(paths, drawn, strict=True)
+        ],
+        "mode": report.mode if report else None,
+        "networks": [asdict(network) for network in report.networks] if report else [],
+        "notes": list(dict.fromkeys(note for picture in drawn for note in picture.notes)),
+        "seconds": round(seconds, 3),
+    }

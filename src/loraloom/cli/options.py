@@ -1,0 +1,26 @@
+"""Options that several commands share: one name, one help text."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Negative = Annotated[str, typer.Option("--negative", help="What the picture should not show.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same picture. (default: random)", show_default=False)]
+Steps = Annotated[int | None, typer.Option(help="Sampler steps. (default: the base's own)", show_default=False)]
+Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt. (default: the base's own)", show_default=False)]
+Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8. (default: the base's own)", show_default=False)]
+Height = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8. (default: the base's own)", show_default=False)]
+Sampler = Annotated[str | None, typer.Option(help='Such as "Euler a" or "DPM++ 2M Karras". (default: the base\'s own)', show_default=False)]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        help="tiny (embedded), a folder in diffusers' layout, a .safetensors checkpoint, or a name on the hub.", show_default=False
+    ),
+]
+LoraFolder = Annotated[list[Path] | None, typer.Option("--lora-folder", help="A folder of LoRAs, at any depth; may be repeated.")]
+Mode = Annotated[Literal["auto", "merge", "branch"], typer.Option(help="How LoRAs run: added into the weights, or beside them.")]
+Force = Annotated[bool, typer.Option("--force", help="Use LoRAs that were made for another base, where shapes fit.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a LoRA of which a part does not fit.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --output names.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

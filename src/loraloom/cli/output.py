@@ -1,0 +1,46 @@
+"""Where pictures go: a named file, or numbered files in a folder. Decided and checked before anything is drawn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloom.errors import SettingsError, WriteFailed
+from loraloom.generate.save import make_folder, save_numbered, save_png
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Output:
+    """`files` has a name for each picture, or is empty: then they are numbered in `folder`."""
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+    overwrite: bool = False
+
+    @classmethod
+    def of(cls, path: Path, *, pictures: int = 1, overwrite: bool = False) -> "Output":
+        """A path with an ending is a file, unless a folder of this name is there. Several pictures get `-1`, `-2` after the name.
+
+        Raises SettingsError for another ending than .png, WriteFailed if files are there already or the folder cannot be written.
+        """
+        path = path.expanduser()
+        if path.is_dir() or not path.suffix:
+            make_folder(path)
+            return cls(path)
+        if path.suffix.lower() != ".png":
+            raise SettingsError(f"--output {path}: pictures are saved as .png, which keeps every pixel and the recipe")
+        numbered = tuple(path.with_stem(f"{path.stem}-{index + 1}") for index in range(pictures))
+        files = (path,) if pictures == 1 else numbered
+        taken = [str(file) for file in files if file.exists()]
+        if taken and not overwrite:
+            raise WriteFailed(f"{taken[0]} is there already and was not touched; give another name, or --overwrite")
+        make_folder(path.parent)
+        return cls(path.parent, files, overwrite)
+
+    def save(self, image: "Image", text: str, *, title: str, index: int = 0, key: str = "parameters") -> Path:
+        """Write picture `index` with its text; returns where it is. Raises WriteFailed."""
+        if self.files:
+            return save_png(image, self.files[index], text, key=key, overwrite=self.overwrite)
+        return save_numbered(image, self.folder, title, text, key=key)

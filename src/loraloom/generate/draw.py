@@ -1,0 +1,139 @@
+"""Drawing with any text-to-image pipeline: noise, batches, progress. Knows nothing of LoRA."""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loraloom.errors import NotSupported
+from loraloom.generate.pipeline import scheduler
+from loraloom.generate.samplers import sampler_name
+from loraloom.lazy import torch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Pixels drawn at once. Small pictures gain (a step of one 64 px picture is mostly overhead), large ones only cost memory.
+_BATCH_PIXELS = 2 * 512 * 512
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step. Steps are counted for each picture: a batch of four counts four at once."""
+
+    step: int
+    steps: int  # of the whole job
+    rate: float  # steps a second; 0 before it is known
+    seconds_left: float  # infinite before it is known
+
+
+OnStep = Callable[[Progress], None]
+
+
+class Clock:
+    """Rate and time left of a job of `steps`. The first report is not part of the rate: it warms caches up."""
+
+    def __init__(self, steps: int, on_step: OnStep | None) -> None:
+        self._steps, self._on_step = steps, on_step
+        self._done = 0
+        self._warm: tuple[int, float] | None = None
+
+    def advance(self, steps: int) -> None:
+        """`steps` more are done."""
+        self._done += steps
+        now = time.perf_counter()
+        done, since = self._warm = self._warm or (self._done, now)
+        rate = (self._done - done) / max(now - since, 1e-9)
+        if self._on_step:
+            self._on_step(Progress(self._done, self._steps, rate, (self._steps - self._done) / rate if rate else math.inf))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to draw: the text as the encoder sees it, no tags."""
+
+    text: str
+    seed: int
+    negative: str = ""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the pictures of one job are drawn; None: what the pipeline itself does."""
+
+    steps: int
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+    sampler: str | None = None
+
+
+def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | None = None) -> "list[Image]":
+    """One picture for each shot, in order. Each draws its noise from its own CPU generator, so a picture is the same alone
+    and in a batch (up to the rounding of the matrix products, at most 1/255). Raises NotSupported for a pipeline that cannot.
+    """
+    size = _batch_size(pipeline, style)
+    clock = clock or Clock(style.steps * len(shots), None)
+    pictures: list[Image] = []
+    with _sampling(pipeline, style):
+        for start in range(0, len(shots), size):
+            pictures += _draw_batch(pipeline, shots[start : start + size], style, clock)
+    return pictures
+
+
+def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock) -> "list[Image]":
+    finished = 0
+
+    def after(live: Any, index: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        nonlocal finished
+        # A second-order sampler evaluates the model more than once in a step.
+        step = (index + 1) * style.steps // max(live.num_timesteps, 1)
+        if step > finished:
+            clock.advance((step - finished) * len(batch))
+            finished = step
+        return tensors
+
+    options: dict[str, Any] = {
+        "prompt": [shot.text for shot in batch],
+        "num_inference_steps": style.steps,
+        "generator": [torch.Generator("cpu").manual_seed(shot.seed) for shot in batch],
+        "callback_on_step_end": after,
+    }
+    if any(shot.negative for shot in batch):
+        options["negative_prompt"] = [shot.negative for shot in batch]
+    chosen = {"guidance_scale": style.guidance, "width": style.width, "height": style.height}
+    options |= {name: value for name, value in chosen.items() if value is not None}
+    unknown = options.keys() - inspect.signature(type(pipeline).__call__).parameters.keys()
+    if unknown:
+        raise NotSupported(f"{type(pipeline).__name__} takes no {', '.join(sorted(unknown))}; it is not a plain text-to-image pipeline")
+    found = pipeline(**options)
+    if not hasattr(found, "images"):
+        raise NotSupported(f"{type(pipeline).__name__} does not draw pictures; it gives {type(found).__name__}")
+    return list(found.images)
+
+
+def _batch_size(pipeline: Any, style: Style) -> int:
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    side = getattr(denoiser, "config", {}).get("sample_size")
+    usual = side * getattr(pipeline, "vae_scale_factor", 8) if isinstance(side, int) else 1024
+    return max(1, min(_BATCH, _BATCH_PIXELS // ((style.width or usual) * (style.height or usual))))
+
+
+def own_sampler(pipeline: Any) -> str:
+    """The name of the sampler that the pipeline came with."""
+    return sampler_name(type(pipeline.scheduler).__name__, dict(pipeline.scheduler.config))
+
+
+@contextmanager
+def _sampling(pipeline: Any, style: Style) -> Iterator[None]:
+    """A fresh scheduler for the time of the `with`: schedulers keep state between runs, and pictures must not depend on it."""
+    before = pipeline.scheduler
+    pipeline.scheduler = type(before).from_config(before.config) if style.sampler is None else scheduler(style.sampler, before, style.steps)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = before

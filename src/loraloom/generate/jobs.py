@@ -1,0 +1,130 @@
+"""From jobs to pictures: one attach for all jobs of the same mix, and the recipe of each picture."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom.engine import Report
+from loraloom.errors import MatchError
+from loraloom.generate.draw import Clock, OnStep, Shot, Style, draw, own_sampler
+from loraloom.generate.infotext import Recipe
+from loraloom.generate.opened import Opened
+from loraloom.generate.request import Drawing
+from loraloom.lorafile import LoraFile, Mix
+from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture: what is drawn, with which networks, and both prompts as they were written."""
+
+    shot: Shot
+    mix: Mix
+    prompt: str
+    negative_prompt: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and all that is known about it. `str(recipe)` is what its PNG carries."""
+
+    image: "Image"
+    recipe: Recipe
+    seed: int
+    report: Report | None  # what the engine did; None without LoRAs
+    notes: tuple[str, ...]  # for the person who asked: what was left out, and why
+
+
+def draw_jobs(opened: Opened, jobs: Sequence[Job], request: Drawing, on_step: OnStep | None = None) -> list[Picture]:
+    """One picture for each job, in order. Jobs of the same mix are drawn together. Raises what the engine raises, and MatchError
+    where a part of a network does not fit and the request is strict."""
+    style = opened.style(request)
+    clock = Clock(style.steps * len(jobs), on_step)
+    by_mix: dict[Mix, list[int]] = {}
+    for index, job in enumerate(jobs):
+        by_mix.setdefault(job.mix, []).append(index)
+    pictures: dict[int, Picture] = {}
+    for mix, places in by_mix.items():
+        with _attached(opened, mix, style, request) as report:
+            images = draw(opened.pipeline, [jobs[place].shot for place in places], style, clock=clock)
+        for place, image in zip(places, images, strict=True):
+            job = jobs[place]
+            notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style.steps))
+            recipe = _recipe(opened, job, style, image)
+            pictures[place] = Picture(image, recipe, job.shot.seed, report, notes)
+    return [pictures[index] for index in range(len(jobs))]
+
+
+@contextmanager
+def _attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterator[Report | None]:
+    if not mix.positive and not mix.negative:
+        yield None
+        return
+    with opened.engine.attached(mix, steps=style.steps, mode=request.mode) as report:
+        if request.strict and (unused := _left_out(report)):
+            raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
+        yield report
+
+
+def _left_out(report: Report | None) -> list[str]:
+    """A line for each network of which something is not used, with the first reason."""
+    networks = report.networks if report else ()
+    return [
+        f"{network.name}: {len(network.unused)} keys are not used, such as {network.unused[0]}" for network in networks if network.unused
+    ]
+
+
+def _notes(report: Report | None, mix: Mix, steps: int) -> Iterator[str]:
+    """What the person who asked should know about the networks."""
+    yield from _left_out(report)
+    for network in report.networks if report else ():
+        yield from (f"{network.name}: {warning}" for warning in network.warnings)
+    for file, strength in (*mix.positive, *mix.negative):
+        late = ", ".join(str(position) for position in strength.unreachable(steps))
+        if late:
+            yield f"{file.name}: position {late} is after the last of {steps} steps"
+
+
+def _cut_text(pipeline: Any, text: str) -> Iterable[str]:
+    """CLIP reads a fixed number of tokens and drops the rest without a word."""
+    tokenizer = getattr(pipeline, "tokenizer", None)
+    if tokenizer is None or hasattr(pipeline, "tokenizer_2"):
+        return ()
+    count, room = len(tokenizer(text, truncation=False, verbose=False).input_ids), tokenizer.model_max_length
+    return (f"the text encoder reads {room} tokens, the prompt has {count}: its end is not used",) if count > room else ()
+
+
+def _recipe(opened: Opened, job: Job, style: Style, image: "Image") -> Recipe:
+    files = [file for file, _ in (*job.mix.positive, *job.mix.negative)]
+    return Recipe(
+        prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
+        steps=style.steps,
+        sampler=style.sampler or own_sampler(opened.pipeline),
+        guidance=style.guidance,
+        seed=job.shot.seed,
+        width=image.width,
+        height=image.height,
+        model=opened.model,
+        lora_hashes={file.name: _short_hash(file) for file in files},
+        extra={"Version": f"loraloom {version('loraloom')}"},
+    )
+
+
+def _short_hash(file: LoraFile) -> str:
+    """The first 12 digits of what the file's tensors hash to: Civitai's AutoV3."""
+    known = file.metadata.get("sshs_model_hash", "").removeprefix("0x")
+    return (known or _content_hash(file.path))[:12] if file.path else known[:12]
+
+
+@lru_cache(maxsize=256)
+def _content_hash(path: Path) -> str:
+    return Header.read(path).content_hash()

@@ -1,0 +1,108 @@
+"""What to draw: one definition for the command line, the HTTP schema and the recipe in the picture. No torch."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from loraloom.errors import SettingsError, suggestion
+from loraloom.generate.samplers import SAMPLERS
+from loraloom.prompts import LoraTag
+from loraloom.settings import explain
+from loraloom.strength import Schedule
+
+MAX_SEED = 2**53  # whole in JavaScript and JSON readers; the seeds of a batch count up from the first
+MAX_SIDE = 8192
+MAX_CELLS = 1024  # of a grid
+
+
+def _eights(side: int) -> int:
+    if side % 8:
+        raise ValueError(f"sides are multiples of 8; take {side // 8 * 8 or 8} or {side // 8 * 8 + 8} instead of {side}")
+    return side
+
+
+Side = Annotated[int, Field(ge=8, le=MAX_SIDE), AfterValidator(_eights)]
+
+
+class Drawing(BaseModel):
+    """What every job that draws has. None: the base's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    negative_prompt: str = Field(default="", max_length=100_000)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)  # None: a random one
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    width: Side | None = None  # pixels
+    height: Side | None = None  # pixels
+    sampler: str | None = None  # a name of SAMPLERS; None: what the base comes with
+    base: str | None = Field(
+        default=None, min_length=1
+    )  # "tiny", "nano", a folder, a checkpoint file, owner/name on the hub; None: the setting
+    mode: Literal["auto", "merge", "branch"] = "auto"
+    force: bool = False  # run LoRAs of another family where shapes fit
+    strict: bool = False  # refuse LoRAs of which a part does not fit
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str | None) -> str | None:
+        if name is None or name in SAMPLERS:
+            return name
+        by_lower = {known.lower(): known for known in SAMPLERS}
+        if name.lower() in by_lower:
+            return by_lower[name.lower()]
+        raise ValueError(f'no sampler "{name}"{suggestion(name, SAMPLERS) or "; there are " + ", ".join(SAMPLERS)}')
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The request with these values; raises SettingsError that names each mistake, instead of pydantic's error."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise SettingsError(explain(error, known=cls.model_fields)) from error
+
+
+class ImageRequest(Drawing):
+    """One prompt, one picture or several: picture i has the seed `seed + i` and equals the one drawn alone with that seed."""
+
+    prompt: str = Field(max_length=100_000)
+    pictures: int = Field(default=1, ge=1, le=1000)
+
+
+class Column(BaseModel):
+    """A column of a grid: these tags are added to every row's prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = Field(max_length=1000)
+    tags: str = Field(default="", max_length=100_000)
+
+
+class GridRequest(Drawing):
+    """Every prompt with every column. The first column is the base alone; then `loras` at each of `strengths`, then `columns`.
+
+    Every cell is what an ImageRequest with the cell's prompt and this seed draws.
+    """
+
+    prompts: tuple[Annotated[str, Field(max_length=100_000)], ...] = Field(min_length=1)
+    loras: tuple[str, ...] = ()  # names as in a tag
+    strengths: tuple[Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)], ...] = (0.5, 1.0)
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """In order, none twice. Strength 0 is the first column already."""
+        made = [
+            Column(label=f"{name} {strength:g}", tags=str(LoraTag(name, Schedule.of(strength))))
+            for name in dict.fromkeys(self.loras)
+            for strength in dict.fromkeys(self.strengths)
+            if strength != 0
+        ]
+        return (Column(label="base"), *made, *(column for column in self.columns if column.tags))
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        cells = len(self.prompts) * len(self.all_columns)
+        if cells > MAX_CELLS:
+            raise ValueError(f"{len(self.prompts)} prompts × {len(self.all_columns)} columns are {cells} pictures; at most {MAX_CELLS}")
+        return self

@@ -1,0 +1,50 @@
+"""Samplers by the names that people know, as diffusers schedulers. Names and options only: no torch, no diffusers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """`scheduler` is a class of diffusers; `options` replace what the base's own scheduler is configured with."""
+
+    scheduler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    flow: str | None = None  # the class for flow-matching bases; None: this sampler is not for them
+
+
+_MULTISTEP = {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": False}
+_SDE = {**_MULTISTEP, "algorithm_type": "sde-dpmsolver++"}
+_KARRAS = {"use_karras_sigmas": True}
+
+# The correspondence is the one of diffusers' documentation ("Schedulers", table A1111/k-diffusion).
+SAMPLERS: Mapping[str, Sampler] = {
+    "Euler": Sampler("EulerDiscreteScheduler", {"use_karras_sigmas": False}, "FlowMatchEulerDiscreteScheduler"),
+    "Euler Karras": Sampler("EulerDiscreteScheduler", _KARRAS),
+    "Euler a": Sampler("EulerAncestralDiscreteScheduler"),
+    "Heun": Sampler("HeunDiscreteScheduler", {"use_karras_sigmas": False}, "FlowMatchHeunDiscreteScheduler"),
+    "DPM2": Sampler("KDPM2DiscreteScheduler", {"use_karras_sigmas": False}),
+    "DPM2 a": Sampler("KDPM2AncestralDiscreteScheduler", {"use_karras_sigmas": False}),
+    "DPM++ 2M": Sampler("DPMSolverMultistepScheduler", _MULTISTEP),
+    "DPM++ 2M Karras": Sampler("DPMSolverMultistepScheduler", {**_MULTISTEP, **_KARRAS}),
+    "DPM++ 2M SDE": Sampler("DPMSolverMultistepScheduler", _SDE),
+    "DPM++ 2M SDE Karras": Sampler("DPMSolverMultistepScheduler", {**_SDE, **_KARRAS}),
+    "LMS": Sampler("LMSDiscreteScheduler", {"use_karras_sigmas": False}),
+    "LMS Karras": Sampler("LMSDiscreteScheduler", _KARRAS),
+    "DDIM": Sampler("DDIMScheduler"),
+    "DDPM": Sampler("DDPMScheduler"),
+    "PLMS": Sampler("PNDMScheduler", {"skip_prk_steps": True}),
+    "UniPC": Sampler("UniPCMultistepScheduler"),
+    "LCM": Sampler("LCMScheduler"),
+}
+
+
+def sampler_name(scheduler: str, config: Mapping[str, Any]) -> str:
+    """The name of a base's own scheduler; its class name where no sampler here is the same."""
+    fitting = [
+        name
+        for name, sampler in SAMPLERS.items()
+        if scheduler in (sampler.scheduler, sampler.flow) and all(config.get(key, value) == value for key, value in sampler.options.items())
+    ]
+    return fitting[0] if fitting else scheduler

@@ -1,0 +1,196 @@
+"""The session: settings, catalogue, opened bases and parsed files together. The only room that knows all the others."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from loraloom import dialects
+from loraloom.catalogue import Catalogue, Item
+from loraloom.errors import NotFound, PromptError, SettingsError
+from loraloom.generate.draw import OnStep, Shot, draw
+from loraloom.generate.grid import sheet
+from loraloom.generate.jobs import Job, Picture, draw_jobs
+from loraloom.generate.opened import Opened
+from loraloom.generate.pipeline import EMBEDDED, open_pipeline
+from loraloom.generate.request import Drawing, GridRequest, ImageRequest
+from loraloom.lorafile import LoraFile, Mix, Stack
+from loraloom.prompts import LoraTag, Prompt, parse
+from loraloom.settings import Settings
+from loraloom.strength import Strength, number
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from loraloom.train import TrainConfig, TrainResult
+    from loraloom.train.run import Note, Report
+
+_PIPELINES, _FILES = 2, 32  # kept at once
+_RANDOM_SEEDS = 2**32  # short enough to read out
+
+Value = TypeVar("Value")
+Named = Sequence[tuple[Item, Strength]]
+
+
+class Recent(Generic[Value]):
+    """The last few values by key; the one that was not asked for the longest goes first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        if key not in self._kept:
+            while len(self._kept) >= self._size:  # before the new one is made: two large models may not fit at once
+                self._kept.popitem(last=False)
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A grid as one picture. `request` has the seed that was used: it draws the same grid again."""
+
+    image: "Image"
+    request: GridRequest
+    pictures: tuple[tuple[Picture, ...], ...]  # [row][column]
+    notes: tuple[str, ...]
+
+
+class Session:
+    """Draws, draws grids and trains. Opened bases and parsed files are kept, a few of each, and read anew when they change."""
+
+    def __init__(self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = ()) -> None:
+        """`lora_folders` are searched besides those of the settings. Nothing is opened yet."""
+        self.settings = settings or Settings.load()
+        self._folders = tuple(Path(folder).expanduser() for folder in lora_folders)
+        self._bases = Recent[Opened](_PIPELINES)
+        self._files = Recent[LoraFile](_FILES)
+
+    def catalogue(self) -> Catalogue:
+        """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders, as they are now."""
+        return Catalogue([*self.settings.library, *self._folders])
+
+    def generate(self, request: ImageRequest, on_step: OnStep | None = None) -> list[Picture]:
+        """The request's pictures; picture i has the seed `seed + i`. Raises LoraError subclasses; the base stays untouched."""
+        prompt, negative = parse(request.prompt), parse(request.negative_prompt)
+        library = self._library([prompt, negative])  # before the base is opened: mistakes show at once
+        named, named_negative = self._find([prompt], library), self._find([negative], library)
+        opened, seed = self._open(request.base), _seed(request)
+        mix = Mix(self._stack(named, opened, request), self._stack(named_negative, opened, request))
+        jobs = [
+            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, _notes(prompt))
+            for i in range(request.pictures)
+        ]
+        return draw_jobs(opened, jobs, request, on_step)
+
+    def grid(self, request: GridRequest, on_step: OnStep | None = None) -> Sheet:
+        """Every prompt with every column, on one sheet; all pictures have the same seed. Raises as `generate` does."""
+        seed = _seed(request)
+        request = request.model_copy(update={"seed": seed})
+        prompts, negative = [parse(prompt) for prompt in request.prompts], parse(request.negative_prompt)
+        columns = [(column, parse(column.tags)) for column in request.all_columns]
+        library = self._library([*prompts, negative, *(tags for _, tags in columns)])
+        cells = [(prompt, column, tags, self._find([prompt, tags], library)) for prompt in prompts for column, tags in columns]
+        named_negative = self._find([negative], library)
+        opened = self._open(request.base)
+        below = self._stack(named_negative, opened, request)
+        jobs = []
+        for prompt, column, tags, named in cells:
+            shot = Shot(_joined(_words(prompt), _words(tags)), seed, _words(negative))
+            mix = Mix(self._stack(named, opened, request), below)
+            jobs.append(Job(shot, mix, _joined(prompt.source, column.tags), request.negative_prompt, _notes(prompt)))
+        drawn = draw_jobs(opened, jobs, request, on_step)
+        rows = tuple(tuple(drawn[start : start + len(columns)]) for start in range(0, len(drawn), len(columns)))
+        image = sheet(
+            [prompt.source.strip() or "(no prompt)" for prompt in prompts],
+            [column.label for column, _ in columns],
+            [[picture.image for picture in row] for row in rows],
+            caption=_caption(drawn[0]),
+        )
+        return Sheet(image, request, rows, tuple(dict.fromkeys(note for picture in drawn for note in picture.notes)))
+
+    def train(self, config: "TrainConfig", progress: "Report | None" = None, note: "Note | None" = None) -> "TrainResult":
+        """Train a network as `config` says and write it. Sample pictures are drawn by this session, with the base's defaults."""
+        from loraloom import train
+
+        opened = self._open(config.base)
+
+        def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
+            style = opened.style(Drawing())
+            with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
+                return draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style)
+
+        return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note)
+
+    def _open(self, base: str | None) -> Opened:
+        source = base or self.settings.base
+        path = Path(source).expanduser()
+        local = source not in EMBEDDED and path.exists()
+        mark = path / "model_index.json" if path.is_dir() else path
+        state = mark.stat().st_mtime_ns if local and mark.exists() else 0
+        model = path.resolve().name.removesuffix(".safetensors") if local else source
+        return self._bases.get((source, state), lambda: Opened(open_pipeline(source), model))
+
+    def _library(self, prompts: Sequence[Prompt]) -> Catalogue:
+        """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""
+        return self.catalogue() if any(prompt.loras for prompt in prompts) else Catalogue(())
+
+    def _find(self, prompts: Sequence[Prompt], library: Catalogue) -> Named:
+        """Each network once, with the sum of its tags' strengths, in the order in which they first appear."""
+        found: dict[Path, tuple[Item, Strength]] = {}
+        for prompt in prompts:
+            for tag in prompt.loras:
+                with _at(tag, prompt):
+                    item = library.find(tag.name)
+                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength)
+                    found[key] = (item, found[key][1] + strength if key in found else strength)
+        return tuple(found.values())
+
+    def _stack(self, named: Named, opened: Opened, request: Drawing) -> Stack:
+        """Every file read and checked, those at strength 0 too."""
+        return tuple((self._read(item, opened, force=request.force), strength) for item, strength in named)
+
+    def _read(self, item: Item, opened: Opened, *, force: bool) -> LoraFile:
+        base = opened.base
+        return self._files.get((item.identity, base.family, force), lambda: dialects.read(item.path, base, force=force))
+
+
+@contextmanager
+def _at(tag: LoraTag, prompt: Prompt) -> Iterator[None]:
+    """A mistake about this tag shows the place of the tag in its prompt."""
+    try:
+        yield
+    except NotFound as error:
+        placed = PromptError(str(error), prompt=prompt.source, column=tag.column, length=tag.length)
+        raise type(error)(str(placed)) from placed
+    except SettingsError as error:
+        raise PromptError(str(error), prompt=prompt.source, column=tag.column, length=tag.length) from error
+
+
+def _words(prompt: Prompt) -> str:
+    """The text for an encoder that knows no weights: emphasis marks are not words."""
+    return "".join(text for text, _ in prompt.emphasis)
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _notes(prompt: Prompt) -> tuple[str, ...]:
+    weighted = any(weight != 1 for _, weight in prompt.emphasis)
+    return ("emphasis like (word:1.2) is not run yet; the words are drawn with weight 1",) if weighted else ()
+
+
+def _seed(request: Drawing) -> int:
+    return secrets.randbelow(_RANDOM_SEEDS) if request.seed is None else request.seed
+
+
+def _caption(picture: Picture) -> str:
+    recipe = picture.recipe
+    guidance = "" if recipe.guidance is None else f" · guidance {number(recipe.guidance)}"
+    return f"{recipe.model} · {recipe.sampler} · {recipe.steps} steps{guidance} · seed {recipe.seed}"

@@ -1,0 +1,89 @@
+"""Settings: what a person sets once. From the environment (`LORALOOM_*`), else a TOML file, else the defaults below."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from platformdirs import user_config_path
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from loraloom.errors import SettingsError, suggestion
+
+
+def settings_file() -> Path:
+    """Where the settings are: `LORALOOM_SETTINGS` if it is set, else the user's own folder for configuration."""
+    named = os.environ.get("LORALOOM_SETTINGS")
+    return Path(named).expanduser() if named else user_config_path("loraloom") / "settings.toml"
+
+
+class Settings(BaseSettings):
+    """Every setting with its default. In the environment the folders are separated as in PATH."""
+
+    model_config = SettingsConfigDict(env_prefix="LORALOOM_", env_ignore_empty=True, extra="forbid", frozen=True)
+
+    lora_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # searched at any depth, after the LoRAs of the package
+    default_strength: float = Field(default=1.0, allow_inf_nan=False, ge=-1e6, le=1e6)  # of a tag without a number
+    output_folder: Path = Path("outputs")
+    base: str = Field(default="tiny", min_length=1)
+
+    @field_validator("lora_folders", mode="before")
+    @classmethod
+    def _separate(cls, value: object) -> object:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("lora_folders")
+    @classmethod
+    def _expand(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(folder.expanduser() for folder in value)
+
+    @field_validator("output_folder")
+    @classmethod
+    def _expand_one(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def library(self) -> tuple[Path, ...]:
+        """Where LoRAs are looked for: those of the package, the folders of this setting, `./loras`. The first and the last need not be."""
+        packaged, local = Path(str(files("loraloom"))) / "assets" / "loras", Path("loras")
+        return (*_present(packaged), *self.lora_folders, *_present(local))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library calls by keyword
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings of this process; raises SettingsError, naming the file and the setting."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(f"{explain(error, known=cls.model_fields)}\n  (from {settings_file()} or LORALOOM_*)") from error
+        except (OSError, ValueError) as error:  # not TOML, not text, not readable
+            raise SettingsError(f"{settings_file()}: cannot be read as TOML: {error}") from error
+
+
+def _present(folder: Path) -> tuple[Path, ...]:
+    return (folder,) if folder.is_dir() else ()
+
+
+def explain(error: ValidationError, known: Any = ()) -> str:
+    """One line for each mistake: which option, what is wrong with it, and what was given; for people, not programmers."""
+    return "\n".join(_line(detail, known) for detail in error.errors(include_url=False))
+
+
+def _line(detail: Any, known: Any) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"there is no option {name!r}{suggestion(name, known) or '; there are ' + ', '.join(known) if known else ''}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = "" if detail["type"] in ("missing", "value_error") else f", not {detail['input']!r}"
+    return f"{name}: {message}{given}" if name else message

@@ -1,0 +1,154 @@
+"""Laws of the command line: one line where the picture is, one JSON document, exit codes as written, no torch for what needs none."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from loraloom import GridRequest, read_recipe
+from loraloom.bases import SD1
+from loraloom.cli import EXIT_CODES, main
+
+
+@pytest.fixture
+def loraloom(monkeypatch, tmp_path, capsys, make_lora):
+    """Runs a command in a folder of its own with a few LoRAs in `./loras`; (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LORALOOM_BASE", "nano")
+    monkeypatch.setenv("COLUMNS", "160")
+    make_lora(tmp_path / "loras" / "ink.safetensors", seed=1, metadata={"modelspec.trigger_phrase": "zvz, [bold]"})
+    make_lora(tmp_path / "loras" / "sd.safetensors", SD1, rank=1)
+    (tmp_path / "loras" / "text.safetensors").write_text("this is only a text")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["loraloom", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_generate_prints_where_the_pictures_are(loraloom):
+    code, out, err = loraloom("generate", "A cat, sitting <lora:ink:0.8>", "-n", 2, "--seed", 7)
+    assert code == 0
+    assert out == "outputs/0001-a-cat-sitting.png\noutputs/0002-a-cat-sitting.png\n"
+    assert "ink: " in err
+    assert [read_recipe(path).seed for path in out.split()] == [7, 8]
+    assert read_recipe(out.split()[0]).prompt == "A cat, sitting <lora:ink:0.8>"
+
+
+def test_generate_never_writes_over_a_picture(loraloom, tmp_path):
+    assert loraloom("generate", "a cat", "-o", "x.png")[0] == 0
+    before = (tmp_path / "x.png").read_bytes()
+    code, out, err = loraloom("generate", "a dog", "-o", "x.png")
+    assert (code, out) == (6, "")
+    assert "x.png is there already and was not touched" in err
+    assert (tmp_path / "x.png").read_bytes() == before
+    assert loraloom("generate", "a dog", "-o", "x.png", "--overwrite")[0] == 0
+    assert (tmp_path / "x.png").read_bytes() != before
+    assert loraloom("generate", "a dog", "-o", "x.png", "-n", 2)[1] == "x-1.png\nx-2.png\n"
+    assert loraloom("generate", "a dog", "-o", "some/folder")[1] == "some/folder/0001-a-dog.png\n"
+
+
+def test_json_is_one_document_and_nothing_else(loraloom):
+    code, out, err = loraloom("generate", "(a cat) <lora:ink>", "--seed", 1, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["pictures"][0]["recipe"]["prompt"] == "(a cat) <lora:ink>"
+    assert found["networks"][0]["name"] == "ink"
+    assert "emphasis" in found["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["generate", "a <lora:inc>"], 3, 'no LoRA named "inc"; did you mean "ink"?'),
+        (["generate", "a <lora:ink"], 2, "this tag is not closed"),
+        (["generate", "a <lora:ink:foo=1>"], 2, 'unknown key "foo"'),
+        (["generate", "a", "--width", "65"], 2, "multiples of 8"),
+        (["generate", "a", "--sampler", "eular"], 2, 'did you mean "Euler"'),
+        (["generate", "a", "--stpes", "4"], 2, "--steps"),
+        (["generate", "a", "-o", "x.jpg"], 2, "saved as .png"),
+        (["generate", "a <lora:text>"], 4, "not a safetensors file"),
+        (["generate", "a <lora:sd>"], 5, "was made for SD 1.x"),
+        (["generate", "a", "--base", "nanu"], 5, 'did you mean "nano"'),
+        (["generate", "a <lora:ink>", "--lora-folder", "nowhere"], 3, "there is no such folder of LoRAs"),
+        (["generate", "a", "-o", "/proc/x/y.png"], 6, "could not be made"),
+        (["grid", "a", "--strengths", "1,x"], 2, "--strengths takes numbers"),
+        (["lst"], 2, "list"),
+    ],
+)
+def test_errors_are_a_message_and_an_exit_code(loraloom, arguments, code, message):
+    found, out, err = loraloom(*arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_subclasses_come_before_their_classes_in_the_exit_codes():
+    kinds = [kind for kind, _ in EXIT_CODES]
+    for index, kind in enumerate(kinds):
+        assert not any(issubclass(later, kind) for later in kinds[index + 1 :])
+
+
+def test_an_interrupt_is_130(loraloom, monkeypatch):
+    from loraloom.session import Session
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "generate", interrupted)
+    assert loraloom("generate", "a")[0] == 130
+
+
+def test_grid_saves_a_sheet_that_can_be_drawn_again(loraloom):
+    columns = ("--lora", "ink", "--column", "half=<lora:ink:te=0.5>", "--column", "<lora:ink:2>")
+    code, out, _ = loraloom("grid", "a cat", "a dog", *columns, "-o", "s.png")
+    assert (code, out) == (0, "s.png\n")
+    with Image.open("s.png") as image:
+        request = GridRequest.model_validate_json(image.info["loraloom"])
+    assert [column.label for column in request.all_columns] == ["base", "ink 0.5", "ink 1", "half", "<lora:ink:2>"]
+    assert request.columns[0].tags == "<lora:ink:te=0.5>"
+    assert request.seed is not None
+
+
+def test_list_shows_every_file_and_what_is_wrong_with_it(loraloom, tmp_path):
+    code, out, _ = loraloom("list", "--json")
+    entries = {entry["name"]: entry for entry in json.loads(out) if entry["path"].startswith(str(tmp_path))}
+    assert code == 0
+    assert (entries["ink"]["family"], entries["ink"]["types"], entries["ink"]["triggers"]) == ("nano", ["lora"], ["zvz", "[bold]"])
+    assert entries["ink"]["problem"] is None
+    assert entries["sd"]["base"] == "SD 1.x"
+    assert "not a safetensors file" in entries["text"]["problem"]
+    _, table, _ = loraloom("list")
+    for text in ("ink", "loraloom nano 1", "zvz, [bold]", "SD 1.x", "not a safetensors file"):
+        assert text in table
+    assert "SD 1.x" not in loraloom("list", "ZVZ")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "list", "list --json", "generate --help", "grid --help", "train --help", "generate <lora:x"]
+)
+def test_what_draws_nothing_never_imports_torch(arguments, tmp_path):
+    program = f"""
+import sys
+sys.argv = ["loraloom", *{arguments.split()!r}]
+from loraloom.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = [name for name in ("torch", "diffusers", "transformers") if name in sys.modules]
+sys.exit(f"imported {{heavy}}" if heavy else 0)
+"""
+    environment = os.environ | {"LORALOOM_SETTINGS": str(tmp_path / "none.toml")}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

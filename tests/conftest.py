@@ -1,0 +1,47 @@
+"""What many tests need: the random base, LoRA files for it, and nothing of this computer's own settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loraloom import dialects
+from loraloom.adapters import LoRA
+from loraloom.bases import NANO, Base
+from loraloom.bases.nano.model import load
+from loraloom.lorafile import LoraFile
+
+
+@pytest.fixture(scope="session")
+def nano() -> Any:
+    """One pipeline for all tests that leave it as they found it; silent."""
+    pipeline = load()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def make_lora() -> Callable[..., Path]:
+    """Write a random LoRA; the same arguments give the same bytes."""
+    return write_random_lora
+
+
+def write_random_lora(
+    path: Path, base: Base = NANO, seed: int = 0, *, rank: int = 4, size: float = 0.5, metadata: dict[str, str] | None = None
+) -> Path:
+    """LoRAs on every attention layer of `base`; `size` is the spread of the values of `up`."""
+    generator = torch.Generator().manual_seed(seed)
+    adapters = {}
+    for layer in base.layers:
+        if layer.attention and layer.kind in ("linear", "conv"):
+            fresh = LoRA.init(torch.zeros(layer.shape), rank=rank, alpha=rank, generator=generator)
+            adapters[layer.target] = fresh.with_tensors({"up": torch.randn(fresh.up.shape, generator=generator) * size})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return dialects.write(LoraFile(adapters, metadata or {}, base.family), path)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_computer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.toml"))

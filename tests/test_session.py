@@ -1,0 +1,191 @@
+"""Laws of the session: tags change the picture and nothing else, names lead to one file, and every mistake says its place."""
+
+import numpy as np
+import pytest
+
+from loraloom import GridRequest, ImageRequest, LoraError, Session
+from loraloom.bases import SD1
+from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, NotSupported, PromptError, WrongBase
+from loraloom.generate.infotext import Recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from conftest import write_random_lora
+
+    path = tmp_path_factory.mktemp("loras")
+    write_random_lora(path / "ink.safetensors", seed=1, metadata={"ss_output_name": "Black ink"})
+    write_random_lora(path / "styles" / "neon.safetensors", seed=2)
+    write_random_lora(path / "a" / "twin.safetensors", seed=3)
+    write_random_lora(path / "b" / "twin.safetensors", seed=4)
+    write_random_lora(path / "sd.safetensors", SD1, rank=1)
+    (path / "text.safetensors").write_text("this is only a text")
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(folder):
+    return Session(lora_folders=[folder])
+
+
+@pytest.fixture(scope="module")
+def draw(session):
+    def drawn(prompt, **values):
+        return session.generate(ImageRequest(**{"prompt": prompt, "base": "nano", "seed": 5, **values}))
+
+    return drawn
+
+
+def pixels(picture):
+    return np.asarray(picture.image, dtype=int)
+
+
+def test_a_tag_changes_the_picture_and_strength_0_does_not(draw):
+    [base], [ink], [off], [after] = draw("a cat"), draw("a cat <lora:ink:1>"), draw("a cat <lora:ink:0>"), draw("a cat")
+    assert abs(pixels(base) - pixels(ink)).max() > 10
+    assert (pixels(base) == pixels(off)).all()
+    assert (pixels(base) == pixels(after)).all()
+    assert base.report is None
+    assert [network.name for network in ink.report.networks] == ["ink"]
+    assert off.report.networks[0].off
+
+
+def test_several_pictures_equal_those_drawn_alone(draw):
+    together = draw("a cat <lora:ink:0.7>", pictures=5)
+    assert [picture.seed for picture in together] == [5, 6, 7, 8, 9]
+    for picture in together:
+        [alone] = draw("a cat <lora:ink:0.7>", seed=picture.seed)
+        assert abs(pixels(alone) - pixels(picture)).max() <= 1
+        assert picture.recipe == alone.recipe
+
+
+def test_the_same_network_twice_adds_up(draw):
+    [once], [twice] = draw("a cat <lora:ink:0.75>"), draw("a cat <lora:ink:0.5> <lora:Black ink:0.25>")
+    assert abs(pixels(once) - pixels(twice)).max() <= 1  # two rounded sums
+    assert len(twice.report.networks) == 1
+
+
+def test_order_and_place_of_tags_mean_nothing(draw):
+    pictures = [draw(text)[0] for text in ("a cat <lora:ink> <lora:neon>", "<lora:styles/neon>a cat<lora:ink:1>")]
+    assert abs(pixels(pictures[0]) - pixels(pictures[1])).max() <= 1
+
+
+def test_merge_and_branch_draw_the_same(draw):
+    pictures = [draw("a cat <lora:ink> <lora:neon:0.5>", mode=mode)[0] for mode in ("merge", "branch")]
+    assert abs(pixels(pictures[0]) - pixels(pictures[1])).max() <= 1
+    assert [picture.report.mode for picture in pictures] == ["merge", "branch"]
+
+
+def test_a_tag_without_a_number_has_the_settings_strength(draw, folder, monkeypatch):
+    monkeypatch.setenv("LORALOOM_DEFAULT_STRENGTH", "0.3")
+    request = ImageRequest(prompt="a cat <lora:ink>", base="nano", seed=5)
+    [picture] = Session(lora_folders=[folder]).generate(request)
+    assert (pixels(picture) == pixels(draw("a cat <lora:ink:0.3>")[0])).all()
+
+
+def test_the_recipe_draws_the_picture_again(session, draw):
+    [picture] = draw("a cat, sitting <lora:ink:0.7>", negative_prompt="dogs", steps=5, guidance=3.0, sampler="Euler a", width=24, seed=None)
+    recipe = Recipe.parse(str(picture.recipe))
+    assert recipe == picture.recipe
+    request = ImageRequest(
+        prompt=recipe.prompt,
+        negative_prompt=recipe.negative_prompt,
+        steps=recipe.steps,
+        guidance=recipe.guidance,
+        sampler=recipe.sampler,
+        seed=recipe.seed,
+        width=recipe.width,
+        height=recipe.height,
+        base=recipe.model,
+    )
+    assert (pixels(session.generate(request)[0]) == pixels(picture)).all()
+    assert list(recipe.lora_hashes) == ["ink"]
+    assert len(recipe.lora_hashes["ink"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "lines"),
+    [
+        ("a cat <lora:inc:1>", NotFound, ['no LoRA named "inc"; did you mean "ink"?', "  a cat <lora:inc:1>", "        ^^^^^^^^^^^^"]),
+        (
+            "a cat <lora:twin>",
+            Ambiguous,
+            ['"twin" is the name of 2 LoRAs; write one of\n  a/twin\n  b/twin', "  a cat <lora:twin>\n        ^^^^^^^^^^^"],
+        ),
+        ("a cat <lora:ink", PromptError, ["this tag is not closed; add a >", "  a cat <lora:ink", "        ^^^^^^"]),
+        ("a <lora:ink:tee=1>", PromptError, ['unknown key "tee"', "  a <lora:ink:tee=1>", "              ^^^"]),
+        ("a <lora:ink:dyn=2> <lora:ink>", PromptError, ["give both the same dyn", "  a <lora:ink:dyn=2> <lora:ink>", " " * 21 + "^" * 10]),
+        ("a <lora:text>", FileError, ["text.safetensors: not a safetensors file"]),
+        ("a <lora:sd>", WrongBase, ["sd.safetensors was made for SD 1.x", "the base is loraloom nano 1"]),
+        ("a <lora:sd:0>", WrongBase, ["sd.safetensors was made for SD 1.x"]),  # strength 0 is checked all the same
+    ],
+)
+def test_a_mistake_says_what_where_and_what_to_do(draw, prompt, error, lines):
+    with pytest.raises(error) as raised:
+        draw(prompt)
+    assert isinstance(raised.value, LoraError)
+    for line in lines:
+        assert line in str(raised.value)
+
+
+def test_mistakes_in_a_prompt_are_found_before_the_base_is_opened(session):
+    for prompt in ("<lora:nothing>", "<lora:ink", "[a:b:0.5]"):
+        with pytest.raises((NotFound, PromptError)):
+            session.generate(ImageRequest(prompt=prompt, base="no such base"))
+
+
+def test_what_the_engine_does_not_run_is_refused_by_name(draw):
+    for values in ({"prompt": "a <lora:ink:0~1>"}, {"prompt": "a", "negative_prompt": "<lora:ink:1>"}):
+        try:
+            draw(**values)
+        except NotSupported as error:
+            assert "ink" in str(error) or "negative prompt" in str(error)  # noqa: PT017 - an engine that can do it may
+
+
+def test_what_is_not_done_is_said(draw):
+    [picture] = draw(f"(a cat:1.3) {'x' * 100}")
+    assert any("emphasis" in note for note in picture.notes)
+    assert any("its end is not used" in note for note in picture.notes)
+
+
+def test_a_part_that_does_not_fit_is_said_and_strict_refuses_it(session, folder, make_lora):
+    from safetensors.torch import load_file, save_file
+
+    path = make_lora(folder / "partial.safetensors", seed=6)
+    from loraloom.tensorfile import Header
+
+    save_file(load_file(path) | {"lora_unet_nowhere.lora_up.weight": load_file(path).popitem()[1]}, path, Header.read(path).metadata)
+    [picture] = session.generate(ImageRequest(prompt="a <lora:partial>", base="nano", seed=1))
+    assert any("partial: 1 keys are not used, such as lora_unet_nowhere" in note for note in picture.notes)
+    with pytest.raises(MatchError, match="lora_unet_nowhere"):
+        session.generate(ImageRequest(prompt="a <lora:partial>", base="nano", seed=1, strict=True))
+
+
+def test_a_changed_file_is_read_anew(tmp_path, make_lora):
+    session, request = Session(lora_folders=[tmp_path]), ImageRequest(prompt="a <lora:x>", base="nano", seed=1)
+    pictures = []
+    for seed in (1, 2):
+        make_lora(tmp_path / "x.safetensors", seed=seed)
+        pictures += session.generate(request)
+    assert abs(pixels(pictures[0]) - pixels(pictures[1])).max() > 5
+    assert pictures[0].recipe.lora_hashes != pictures[1].recipe.lora_hashes
+
+
+def test_every_cell_of_a_grid_is_what_generate_draws(session, draw):
+    request = GridRequest(
+        prompts=("a cat", "a red house <lora:neon:0.3>"),
+        loras=("ink",),
+        strengths=(0, 0.5, 1),
+        columns=({"label": "both", "tags": "<lora:ink:0.5> <lora:neon:0.5>"},),
+        base="nano",
+        seed=5,
+    )
+    sheet = session.grid(request)
+    assert len(sheet.pictures) == 2
+    for row in sheet.pictures:
+        assert len(row) == 4
+        for cell in row:
+            assert cell.seed == 5
+            [alone] = draw(cell.recipe.prompt)
+            assert abs(pixels(alone) - pixels(cell)).max() <= 1
+    assert session.grid(sheet.request).image.tobytes() == sheet.image.tobytes()
