@@ -33,6 +33,21 @@ class StableDiffusion:
         return kind  # type: ignore[no-any-return]
 
     @property
+    def frozen(self) -> "Mapping[str, Module]":
+        """Everything whose weights decide what training sees."""
+        return {**self.components, "vae": self.pipeline.vae}
+
+    @property
+    def device(self) -> "torch.device":
+        return torch.device(self.pipeline.unet.device)
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """In which the denoiser computes."""
+        dtype: torch.dtype = self.pipeline.unet.dtype
+        return dtype
+
+    @property
     def pixels_per_latent(self) -> int:
         return int(self.pipeline.vae_scale_factor)
 
@@ -54,7 +69,7 @@ class StableDiffusion:
 
     def embed(self, token_ids: "Tensor") -> "Tensor":
         """Text embeddings [n, max_tokens, width]; differentiable."""
-        embeddings: Tensor = self.pipeline.text_encoder(token_ids).last_hidden_state
+        embeddings: Tensor = self.pipeline.text_encoder(token_ids.to(self.pipeline.text_encoder.device)).last_hidden_state
         return embeddings
 
     def encode(self, picture: "Tensor") -> "tuple[Tensor, Tensor]":
@@ -73,6 +88,8 @@ class StableDiffusion:
         return alphas.float()
 
     def denoise(self, noisy: "Tensor", timesteps: "Tensor", embeddings: "Tensor") -> "Tensor":
-        """The UNet's prediction, [n, 4, h, w]."""
-        prediction: Tensor = self.pipeline.unet(noisy, timesteps, embeddings, return_dict=False)[0]
-        return prediction
+        """The UNet's prediction, float32 [n, 4, h, w]; it computes in the dtype of its weights."""
+        device, dtype = self.device, self.dtype
+        inputs = noisy.to(device, dtype), timesteps.to(device), embeddings.to(device, dtype)
+        prediction: Tensor = self.pipeline.unet(*inputs, return_dict=False)[0]
+        return prediction.float()

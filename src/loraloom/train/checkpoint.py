@@ -1,0 +1,204 @@
+"""The state of a run: enough to go on as if nothing had happened, bit for bit. JSON and safetensors, no pickle.
+
+`NAME.state/step-000100/` holds `state.json`, `adapters.safetensors` (float32, not the published cast) and `optimizer.safetensors`.
+A state is written under another name and renamed when it is complete; only then the one before it goes.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom import tensorfile
+from loraloom.errors import TrainingError, WriteFailed
+from loraloom.lazy import torch
+from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from loraloom.train.trainable import Trainable
+
+_COMPLETE = re.compile(r"step-(\d+)")
+_PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class State:
+    """A run after `step` steps."""
+
+    step: int
+    config: Mapping[str, Any]  # what decides the result, as JSON
+    base: str  # fingerprint of the base's weights
+    dataset: str  # fingerprint of pictures and captions
+    machine: Mapping[str, str]
+    adapters: "Mapping[str, Tensor]"  # by "target.field", float32
+    moments: "Mapping[str, Tensor]"  # the optimiser's tensors, by "parameter's index.name"
+    optimizer: Mapping[str, Any]  # its numbers: {"values": {"index.name": ...}, "groups": [...]}
+
+
+def machine() -> Mapping[str, str]:
+    """What else decides the last bit of a sum."""
+    found = {"threads": str(torch.get_num_threads())}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "?"
+    return found
+
+
+def of_optimizer(optimizer: "Optimizer") -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    """Any torch optimiser's state: its tensors, and its numbers as JSON."""
+    found = optimizer.state_dict()
+    flat = {f"{index}.{name}": value for index, values in found["state"].items() for name, value in values.items()}
+    tensors = {name: value.detach().cpu().clone() for name, value in flat.items() if isinstance(value, torch.Tensor)}
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]]
+    return tensors, {"values": {name: value for name, value in flat.items() if name not in tensors}, "groups": groups}
+
+
+def restore(state: State, network: "Trainable", optimizer: "Optimizer") -> None:
+    """Network and optimiser as they were after `state.step`."""
+    for target, field, parameter in network.slots():
+        parameter.data.copy_(state.adapters[f"{target}.{field}"])
+    flat = {**state.moments, **state.optimizer["values"]}
+    by_index: dict[int, dict[str, Any]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        by_index.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    for group, saved in zip(groups, state.optimizer["groups"], strict=True):
+        group.update({name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
+    optimizer.load_state_dict({"state": by_index, "param_groups": groups})
+
+
+def save(folder: Path, state: State) -> Path:
+    """Write the state, then remove older ones. Raises WriteFailed; the state before is untouched then."""
+    final = folder / f"step-{state.step:06d}"
+    partial = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        if final.exists():
+            return final
+        partial.mkdir()
+        tensorfile.write(partial / "adapters.safetensors", state.adapters, {})
+        tensorfile.write(partial / "optimizer.safetensors", state.moments, {})
+        _write_json(partial / "state.json", _as_json(state))
+        _sync(partial)
+        partial.rename(final)
+        _sync(folder)
+    except OSError as error:
+        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
+        raise WriteFailed(f"{final}: the training state could not be saved: {error.strerror or error}; {advice}, then --resume") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for older in _complete(folder)[:-1]:
+        _drop(older)
+    return final
+
+
+def newest(folder: Path) -> State | None:
+    """The newest complete state, or None. Raises TrainingError for one that is damaged."""
+    found = _complete(folder)
+    if not found:
+        return None
+    try:
+        fields = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+        return State(
+            **{name: fields[name] for name in ("step", "config", "base", "dataset", "machine", "optimizer")},
+            adapters=_tensors(found[-1] / "adapters.safetensors"),
+            moments=_tensors(found[-1] / "optimizer.safetensors"),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{found[-1]}: the training state is damaged ({error}); start anew with --overwrite") from error
+
+
+def exists(folder: Path) -> bool:
+    return bool(_complete(folder))
+
+
+def remove(folder: Path) -> None:
+    """All states of a run that needs them no more."""
+    for path in _complete(folder):
+        _drop(path)
+    if folder.is_dir():
+        _remove_leftovers(folder)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def check_same_run(folder: Path, saved: State, *, config: Mapping[str, Any], base: str, dataset: str) -> None:
+    """Raises TrainingError naming both values where the state is of another run."""
+    advice = "use the options it began with, or start anew with --overwrite"
+    for name, now in config.items():
+        before = saved.config.get(name)
+        if before != now:
+            raise TrainingError(f"{folder} was begun with {name} = {before!r}, this run has {now!r}; {advice}")
+    for name, before, now in (("base model", saved.base, base), ("pictures and captions", saved.dataset, dataset)):
+        if before != now:
+            raise TrainingError(f"{folder} was begun with other {name} (sha256 {before[:12]}, now {now[:12]}); {advice}")
+
+
+def differences(saved: State, now: Mapping[str, str]) -> str:
+    """`torch 2.12 -> 2.13, threads 2 -> 1`, or nothing if the machine is as it was."""
+    names = sorted(saved.machine.keys() | now.keys())
+    changed = [name for name in names if saved.machine.get(name) != now.get(name)]
+    return ", ".join(f"{name} {saved.machine.get(name, '-')} -> {now.get(name, '-')}" for name in changed)
+
+
+def _complete(folder: Path) -> list[Path]:
+    """Oldest first."""
+    if not folder.is_dir():
+        return []
+    found = {path: int(match[1]) for path in folder.iterdir() if (match := _COMPLETE.fullmatch(path.name))}
+    return sorted(found, key=found.__getitem__)
+
+
+def _drop(state: Path) -> None:
+    """Renamed first: what is half removed must not look complete."""
+    gone = state.with_name(f".{state.name}.old")
+    shutil.rmtree(gone, ignore_errors=True)
+    state.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name.startswith(".step-") and path.suffix in (".partial", ".old"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _tensors(path: Path) -> "dict[str, Tensor]":
+    with tensorfile.open_tensors(Header.read(path)) as tensors:
+        return {name: tensors[name].clone() for name in tensors}
+
+
+def _as_json(state: State) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in ("step", "config", "base", "dataset", "machine", "optimizer")}
+
+
+def _write_json(path: Path, value: object) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make names survive a power cut; Windows does it on its own and opens no folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

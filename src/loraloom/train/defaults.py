@@ -1,0 +1,28 @@
+"""What a training job takes where its maker said nothing, by family. formats.md §7: what people use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Scheduler = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Defaults of one family. Anything that follows from other settings (alpha = rank) is in `config.resolve`."""
+
+    rank: int
+    learning_rate: float  # of the denoiser; means something only together with alpha/rank
+    steps: int
+    batch: int
+    scheduler: Scheduler = "cosine"
+    warmup: float = 0.05  # of the steps
+    min_snr_gamma: float = 5.0  # Hang et al. 2023, arXiv:2303.09556, §3.4
+    text_encoder: float = 0.5  # its learning rate, as a part of the denoiser's
+
+
+DEFAULTS: Mapping[str, Defaults] = {
+    "tiny": Defaults(rank=8, learning_rate=1e-3, steps=400, batch=4),
+    "sd1": Defaults(rank=16, learning_rate=1e-4, steps=1500, batch=1),
+    "nano": Defaults(rank=4, learning_rate=1e-3, steps=20, batch=2),
+}

@@ -1,0 +1,78 @@
+"""What a run writes where, and what must not change when it goes on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom.lazy import torch
+from loraloom.train.config import ResolvedConfig
+from loraloom.train.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a run that goes on may change: where it writes, what it shows, what it says about itself.
+_FREE = {"pictures", "base", "output", "title", "author", "license", "description", "dialect", "dtype"}
+_FREE |= {"sample_prompts", "sample_every", "save_every", "snapshots", "resume", "overwrite", "keep_state"}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What a run writes, all beside the output."""
+
+    output: Path
+
+    def beside(self, ending: str) -> Path:
+        return self.output.with_name(self.output.stem + ending)
+
+    @property
+    def state(self) -> Path:
+        return self.beside(".state")
+
+    @property
+    def log(self) -> Path:
+        return self.beside(".log.jsonl")
+
+    @property
+    def plot(self) -> Path:
+        return self.beside(".loss.png")
+
+    @property
+    def samples(self) -> Path:
+        return self.beside(".samples")
+
+    def snapshot(self, step: int) -> Path:
+        return self.beside(f"-{step:06d}.safetensors")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a saved state must agree with before a run goes on from it."""
+
+    config: Mapping[str, Any]  # the settings that decide the result, as JSON
+    base: str  # sha256
+    dataset: str  # sha256
+
+    @classmethod
+    def of(cls, job: ResolvedConfig, seen: View, dataset: str) -> "Identity":
+        free = _FREE | ({"steps"} if job.scheduler == "constant" else set())  # a constant learning rate may go on for longer
+        settings = {name: value for name, value in job.model_dump(mode="json").items() if name not in free}
+        return cls(settings, fingerprint(seen), dataset)
+
+
+def fingerprint(seen: View) -> str:
+    """sha256 over every weight that training sees, and over what the base predicts from which noise."""
+    digest = hashlib.sha256(seen.prediction.encode())
+    digest.update(_bytes(seen.alphas_cumprod))
+    for name, root in seen.frozen.items():
+        for key, tensor in sorted(root.state_dict().items()):
+            digest.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: "Tensor") -> memoryview:
+    content: memoryview = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return content

@@ -1,0 +1,116 @@
+"""A training run from pictures to file: prepare, step, save, publish.
+
+The base's weights are never changed: gradients go to the adapters alone, and every hook is gone after each step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from loraloom import dialects
+from loraloom.bases import Base
+from loraloom.errors import SettingsError, WriteFailed
+from loraloom.train import checkpoint, optimizer
+from loraloom.train.cache import Latents, TextCache
+from loraloom.train.chance import Order
+from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
+from loraloom.train.dataset import Dataset, read_dataset
+from loraloom.train.identity import Identity, Paths
+from loraloom.train.interrupt import stop_wishes
+from loraloom.train.log import RunLog
+from loraloom.train.result import Progress, TrainResult
+from loraloom.train.run import Note, Notes, Report, Run, silent
+from loraloom.train.samples import Draw
+from loraloom.train.step import Stepper
+from loraloom.train.targets import Planned, plan
+from loraloom.train.view import View, view
+
+
+def train(
+    config: TrainConfig,
+    pipeline: Any,
+    base: Base,
+    *,
+    draw: Draw | None = None,
+    progress: Report | None = None,
+    note: Note | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> TrainResult:
+    """Train a network on a live pipeline and write it; the pipeline is bit for bit as before, also after an error.
+
+    `draw(network, prompts, seed)` draws sample pictures, `note` hears what the user should know, `stop` is asked after each
+    step. Raises SettingsError, DatasetError, TrainingError, WriteFailed; TrainingStopped after Ctrl-C, SIGTERM or `stop`,
+    when the state is saved and the same job with `resume` goes on with the bits of a straight run.
+    """
+    notes = Notes(note)
+    job, seen = resolve(config, base), view(pipeline, base)
+    paths, planned = Paths(job.output.expanduser().resolve()), plan(job, base)
+    _check(job, paths, seen)
+    dataset = read_dataset(job.pictures, trigger=job.trigger, resolution=job.resolution, tokens_cut=seen.tokens_cut)
+    for text in dataset.notes:
+        notes(text)
+    if job.sample_prompts and draw is None:
+        notes("no sample pictures: nothing here can draw them")
+    from loraloom.train.trainable import frozen  # a torch module: loads torch
+
+    with frozen(seen):
+        run = _prepare(job, base, seen, dataset, planned, paths, notes, progress or silent)
+        run.draw = draw
+        with stop_wishes() as asked:
+            return run.run(lambda: asked() or (stop is not None and stop()))
+
+
+def _check(job: ResolvedConfig, paths: Paths, seen: View) -> None:
+    """Everything that would make the end of the run fail, before its start."""
+    dialects.by_name(job.dialect)
+    if job.resolution % seen.pixels_per_latent:
+        raise SettingsError(f"resolution {job.resolution} is not a multiple of {seen.pixels_per_latent}, the pixels of one latent")
+    if paths.output.exists() and not job.overwrite:
+        raise SettingsError(f"{paths.output} exists; choose another --output, or replace it with --overwrite")
+    if checkpoint.exists(paths.state) and not (job.resume or job.overwrite):
+        raise SettingsError(
+            f"{paths.state} holds an interrupted run: go on with it with --resume, or start anew with --overwrite, which drops it"
+        )
+    try:
+        paths.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{paths.output.parent}: cannot be made: {error.strerror or error}; choose another --output") from error
+
+
+def _prepare(
+    job: ResolvedConfig,
+    base: Base,
+    seen: View,
+    dataset: Dataset,
+    planned: tuple[Planned, ...],
+    paths: Paths,
+    notes: Notes,
+    progress: Report,
+) -> Run:
+    from loraloom.train.trainable import Trainable, fresh
+
+    network = Trainable(seen, base, fresh(planned, seen, base, kind=job.type, seed=job.seed))
+    updates = optimizer.make(network, job)
+    identity = Identity.of(job, seen, dataset.fingerprint)
+    step = 0
+    if job.resume and (saved := checkpoint.newest(paths.state)) is not None:
+        checkpoint.check_same_run(paths.state, saved, config=identity.config, base=identity.base, dataset=identity.dataset)
+        checkpoint.restore(saved, network, updates)
+        step = saved.step
+        if step > job.steps:
+            raise SettingsError(f"{paths.state} is after step {step}, the run is to end at {job.steps}; give at least --steps {step}")
+        notes(f"going on after step {step} of {job.steps}")
+        if changed := checkpoint.differences(saved, checkpoint.machine()):
+            notes(f"the result will not be bit-equal to that of a straight run: {changed}")
+    elif job.resume:
+        notes(f"nothing to resume in {paths.state}: starting at step 1")
+    else:
+        checkpoint.remove(paths.state)
+    total = len(dataset.pictures)
+    latents = Latents.encode(seen, dataset, job.resolution, flip=job.flip, done=lambda count: progress(Progress("encode", count, total)))
+    texts = None
+    if not any(name.startswith("text_encoder") for name in job.components):
+        kept = () if job.caption_shuffle else tuple(picture.caption for picture in dataset.pictures)
+        texts = TextCache(seen, (*kept, *([""] if job.caption_dropout else [])))
+    order = Order(job.seed, tuple(picture.name for picture in dataset.pictures), dataset.repeats)
+    stepper = Stepper(job, seen, network, updates, dataset, order, latents, texts, seen.alphas_cumprod.cpu())
+    return Run(job, base, stepper, paths, identity, RunLog(paths.log, step), notes, progress, step)

@@ -1,0 +1,116 @@
+"""The one module that is trained: it holds the adapters' tensors as its Parameters and calls the base.
+
+The base is not part of it: its Parameters are the adapters' alone, which is what accelerate wraps and an optimiser takes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.adapters import TYPES, Adapter
+from loraloom.bases import Base, Target
+from loraloom.engine.live import components, live_modules, refuse_foreign_layers
+from loraloom.errors import NotSupported, TrainingError
+from loraloom.train.chance import generator
+from loraloom.train.targets import Planned
+from loraloom.train.view import View
+
+
+class Trainable(nn.Module):
+    """Adapters on a live base. Raises NotSupported if the pipeline carries other adapters or lacks a target."""
+
+    def __init__(self, view: View, base: Base, adapters: Mapping[Target, Adapter]) -> None:
+        super().__init__()
+        refuse_foreign_layers(view.pipeline)
+        modules = live_modules(view.pipeline, base)
+        if missing := [str(target) for target in adapters if target not in modules]:
+            raise NotSupported(f"this pipeline has no {', '.join(missing[:3])}: is it a {base.title}?")
+        self._view = view
+        self._adapters: dict[Target, Adapter] = {}
+        for target, adapter in adapters.items():
+            own = {field: nn.Parameter(tensor.to(view.device, torch.float32)) for field, tensor in adapter.trainable().items()}
+            for field, parameter in own.items():
+                self.register_parameter(_slot(target, field), parameter)
+            self._adapters[target] = adapter.with_tensors(own)
+        self._layers = {target: modules[target] for target in adapters}
+
+    @property
+    def adapters(self) -> Mapping[Target, Adapter]:
+        """The adapters as they are now; their tensors are the live Parameters."""
+        return self._adapters
+
+    def snapshot(self) -> dict[Target, Adapter]:
+        """Copies on the CPU that no further step changes."""
+        return {target: adapter.map(lambda tensor: tensor.detach().cpu().clone()) for target, adapter in self._adapters.items()}
+
+    def parameters_of(self, component: str) -> list[nn.Parameter]:
+        return [parameter for target, _, parameter in self.slots() if target.component == component]
+
+    def slots(self) -> Iterator[tuple[Target, str, nn.Parameter]]:
+        """(target, field, parameter) for every trainable tensor, in a fixed order."""
+        for target, adapter in self._adapters.items():
+            for field in adapter.trainable():
+                yield target, field, self.get_parameter(_slot(target, field))
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, *, embeddings: Tensor | None = None, token_ids: Tensor | None = None) -> Tensor:
+        """The denoiser's prediction, float32 [n, 4, h, w], from text embeddings or, to train the text encoder too, from token ids."""
+        if embeddings is None:
+            if token_ids is None:
+                raise TrainingError("Trainable needs embeddings or token_ids")
+            embeddings = self._view.embed(token_ids)
+        return self._view.denoise(noisy, timesteps, embeddings)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """The adapters act on the base inside; afterwards no hook is left."""
+        with ExitStack() as hooks:
+            for target, layer in self._layers.items():
+                handle = layer.register_forward_hook(_beside(self._adapters[target]))
+                hooks.callback(handle.remove)
+            yield
+
+
+def _slot(target: Target, field: str) -> str:
+    """A Parameter's name: torch allows no dots in it."""
+    return f"{target}.{field}".replace(".", "/")
+
+
+def _beside(adapter: Adapter) -> Any:
+    def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output + adapter.branch(layer, inputs[0], output)
+
+    return hook
+
+
+def fresh(plans: Sequence[Planned], view: View, base: Base, *, kind: str, seed: int) -> dict[Target, Adapter]:
+    """New adapters that change nothing yet. Each draws from a generator of its own: what else is trained does not matter to it."""
+    create: Any = next(each for each in TYPES if each.name == kind).init
+    modules = live_modules(view.pipeline, base)
+    found = {}
+    for item in plans:
+        target = item.layer.target
+        weight = modules[target].weight.detach() if target in modules else torch.empty(item.layer.shape)  # type: ignore[operator]
+        found[target] = create(weight, rank=item.rank, alpha=item.alpha, generator=generator(seed, "init", str(target)), **item.options)
+    return found
+
+
+@contextmanager
+def frozen(view: View) -> Iterator[None]:
+    """No weight of the base asks for a gradient and no layer is in training mode inside; both are put back afterwards."""
+    roots = {**components(view.pipeline), **view.frozen}
+    kept = [(parameter, parameter.requires_grad) for root in roots.values() for parameter in root.parameters()]
+    modes = [(module, module.training) for root in roots.values() for module in root.modules()]
+    try:
+        for parameter, _ in kept:
+            parameter.requires_grad_(False)
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for parameter, wanted in kept:
+            parameter.requires_grad_(wanted)
+        for module, training in modes:
+            module.training = training

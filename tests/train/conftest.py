@@ -1,0 +1,47 @@
+"""Pictures and jobs for trainer tests: tiny, made on the fly, the same every time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from loraloom.bases.nano.model import load
+from loraloom.train import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def nano() -> Any:
+    return load()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures, two of them with captions."""
+    return _make(tmp_path / "pictures", {"a": "a red cat, sitting", "b": "zvz on a hill, blue sky", "c": None})
+
+
+@pytest.fixture
+def job(pictures: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
+    def make(**values: Any) -> TrainConfig:
+        defaults = {"pictures": pictures, "trigger": "zvz", "base": "nano", "output": tmp_path / "out" / "zvz.safetensors", "steps": 6}
+        return TrainConfig.model_validate(defaults | {"save_every": 100} | values)
+
+    return make
+
+
+@pytest.fixture
+def make_pictures() -> Callable[..., Path]:
+    return _make
+
+
+def _make(folder: Path, captions: dict[str, str | None], *, size: tuple[int, int] = (24, 20)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, (name, caption) in enumerate(captions.items()):
+        values = np.random.default_rng(index).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{name}.png")
+        if caption is not None:
+            (folder / f"{name}.txt").write_text(caption)
+    return folder

@@ -1,0 +1,102 @@
+"""Laws of the job: what is not given is decided by the family, and what means nothing is refused in words."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loraloom.bases import BASES, NANO, SD1, TINY
+from loraloom.errors import SettingsError
+from loraloom.train import ResolvedConfig, TrainConfig, read_config, resolve
+from loraloom.train.defaults import DEFAULTS
+from loraloom.train.optimizer import rate_factor
+from loraloom.train.targets import plan
+from loraloom.train.view import VIEWS
+
+P = Path("pictures")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"pictures": P, "rnak": 4}, ["'rnak'", 'did you mean "rank"']),
+        ({"trigger": "zvz"}, ["pictures is missing"]),
+        ({"pictures": P, "rank": 0}, ["rank = 0", "greater than or equal to 1"]),
+        ({"pictures": P, "learning_rate": -1}, ["learning_rate = -1", "greater than 0"]),
+        ({"pictures": P, "learning_rate": float("nan")}, ["learning_rate = nan", "finite"]),
+        ({"pictures": P, "scheduler": "linear"}, ["scheduler = 'linear'", "'constant' or 'cosine'"]),
+        ({"pictures": P, "caption_dropout": 2}, ["caption_dropout = 2"]),
+        ({"pictures": P, "tucker": True}, ["conv_rank above 0"]),
+        ({"pictures": P, "type": "lroa"}, ["'lroa'", 'did you mean "lora"']),
+        ({"pictures": P, "text_encoder_learning_rate": 1e-5}, ["no text encoder is in components"]),
+        ({"pictures": P, "dtype": "float8"}, ["dtype = 'float8'"]),
+        ({"pictures": P, "rank": 0, "steps": 0}, ["rank = 0", "steps = 0"]),
+    ],
+)
+def test_what_means_nothing_is_refused_in_words(values: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_config(values)
+    for word in words:
+        assert word in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.family)
+def test_a_resolved_job_has_nothing_open(base) -> None:
+    resolved = resolve(TrainConfig(pictures=P), base)
+    assert isinstance(resolved, ResolvedConfig)
+    assert [name for name, value in resolved if value is None] == []
+
+
+def test_every_family_that_trains_has_defaults_and_a_view() -> None:
+    assert DEFAULTS.keys() == VIEWS.keys()
+
+
+def test_what_is_given_counts_and_alpha_follows_the_rank() -> None:
+    resolved = resolve(TrainConfig(pictures=P, rank=32, steps=50, min_snr_gamma=0, components=("unet", "text_encoder")), TINY)
+    assert (resolved.rank, resolved.alpha, resolved.steps, resolved.min_snr_gamma) == (32, 32, 50, 0)
+    assert resolved.text_encoder_learning_rate == resolved.learning_rate / 2
+    assert resolve(TrainConfig(pictures=P, alpha=1), SD1).alpha == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"trigger": "zvz"}, "zvz.safetensors"),
+        ({"trigger": "a b/../c"}, "a_b_.._c.safetensors"),
+        ({}, "pictures.safetensors"),
+        ({"output": Path("x/y.v1")}, "x/y.v1.safetensors"),
+        ({"output": Path("y.safetensors")}, "y.safetensors"),
+    ],
+)
+def test_the_output_always_has_a_name_with_the_ending(values: dict[str, object], name: str) -> None:
+    assert resolve(TrainConfig.model_validate({"pictures": P} | values), NANO).output == Path(name)
+
+
+def test_a_component_that_the_base_lacks_is_refused_with_both() -> None:
+    with pytest.raises(SettingsError, match=r"no text_encoder_2; it has unet, text_encoder"):
+        resolve(TrainConfig(pictures=P, components=("text_encoder_2",)), SD1)
+
+
+@pytest.mark.parametrize(("options", "count"), [({}, 192), ({"conv_rank": 4}, 278), ({"components": ("text_encoder",)}, 72)])
+def test_targets_are_kohyas_choice(options: dict[str, object], count: int) -> None:  # counts: formats.md §6
+    planned = plan(resolve(TrainConfig.model_validate({"pictures": P} | options), SD1), SD1)
+    assert len(planned) == count
+    assert {item.rank for item in planned if item.layer.shape[2:] == (3, 3)} <= {4}
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "cosine"])
+def test_the_learning_rate_rises_then_follows_its_course_and_is_never_zero(scheduler: str) -> None:
+    resolved = resolve(TrainConfig.model_validate({"pictures": P, "steps": 40, "warmup": 4, "scheduler": scheduler}), NANO)
+    factors = [rate_factor(resolved, step) for step in range(1, 41)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert min(factors) > 0
+    assert max(factors) == 1
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert (factors[-1] == 1) == (scheduler == "constant")
+
+
+def test_describing_a_job_loads_no_torch() -> None:
+    code = "import sys, loraloom.train, loraloom.cli.train; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'PIL')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

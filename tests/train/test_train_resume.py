@@ -1,0 +1,162 @@
+"""The law of resuming: however often and wherever a run is stopped, it ends with the tensors of a straight run, bit for bit."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.bases import NANO
+from loraloom.bases.nano.model import load
+from loraloom.errors import SettingsError, TrainingError, WriteFailed
+from loraloom.train import TrainConfig, TrainingStopped, checkpoint, train
+
+Job = Callable[..., TrainConfig]
+STEPS = 8
+# Everything that draws: if any of it came from a stream, stopping would shift it.
+CHANCE: dict[str, Any] = {
+    "steps": STEPS, "flip": True, "caption_dropout": 0.3, "caption_shuffle": True, "noise_offset": 0.1, "conv_rank": 2, "dtype": "float32",
+}  # fmt: skip
+
+
+def until(step: int) -> Callable[[], bool]:
+    left = iter(range(step - 1, -1, -1))
+    return lambda: next(left) == 0
+
+
+def stop_at(job: TrainConfig, nano: Any, step: int) -> None:
+    """Start or go on, and stop after `step` further steps."""
+    with pytest.raises(TrainingStopped):
+        train(job, nano, NANO, stop=until(step))
+
+
+@pytest.mark.parametrize("components", [("unet",), ("unet", "text_encoder")], ids="+".join)
+def test_a_run_stopped_twice_equals_a_straight_one(job: Job, nano: Any, tmp_path: Path, components: tuple[str, ...]) -> None:
+    straight = train(job(**CHANCE, components=components, output=tmp_path / "straight"), nano, NANO)
+    first, second = sorted(random.sample(range(1, STEPS), 2))
+    print(f"stopped after {first} and {second}")  # shown if the test fails
+    stop_at(job(**CHANCE, components=components), nano, first)
+    stop_at(job(**CHANCE, components=components, resume=True), nano, second - first)
+    resumed = train(job(**CHANCE, components=components, resume=True), nano, NANO)
+    assert resumed.hash == straight.hash
+    logs = [result.path.with_suffix(".log.jsonl").read_text().splitlines() for result in (straight, resumed)]
+    assert [json.loads(line)["loss"] for line in logs[0]] == [json.loads(line)["loss"] for line in logs[1]]
+    assert not resumed.path.with_suffix(".state").exists()
+
+
+KILLED = Path(__file__).parent / "killed.py"
+
+
+def killed(tmp_path: Path, pictures: Path, *points: int) -> tuple[str, dict[str, str]]:
+    """(hash of the straight run, hash after being killed at each point and resumed)."""
+    command = [sys.executable, str(KILLED), str(pictures), str(tmp_path / "killed"), *map(str, points)]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert found.returncode == 0, found.stderr
+    hashes = dict(line.split() for line in found.stdout.splitlines())
+    return hashes.pop("straight"), hashes
+
+
+def test_a_run_killed_in_the_middle_of_a_save_equals_a_straight_one(tmp_path: Path, pictures: Path) -> None:
+    points = (0, 4, 8, 15)  # 0: between saves; the others count the writes of all saves: one of each kind
+    straight, hashes = killed(tmp_path, pictures, *points)
+    assert hashes == {str(point): straight for point in points}
+
+
+@pytest.mark.long
+def test_a_run_killed_at_any_write_equals_a_straight_one(tmp_path: Path, pictures: Path) -> None:
+    straight, hashes = killed(tmp_path, pictures, *range(45))
+    ended = [point for point, value in hashes.items() if value == "finished-before"]
+    assert len(ended) < 5  # nearly all points lie inside the run
+    assert {value for point, value in hashes.items() if point not in ended} == {straight}
+
+
+def test_a_full_disk_leaves_the_state_before(job: Job, nano: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = train(job(**CHANCE, output=tmp_path / "straight"), nano, NANO)
+    stop_at(job(**CHANCE), nano, 3)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(WriteFailed, match="No space left on device; free some space"):
+            train(job(**CHANCE, resume=True, save_every=5), nano, NANO)
+    state = tmp_path / "out" / "zvz.state"
+    assert [path.name for path in state.iterdir()] == ["step-000003"]
+    assert train(job(**CHANCE, resume=True), nano, NANO).hash == straight.hash
+
+
+def test_a_file_that_cannot_be_written_keeps_the_finished_state(job: Job, nano: Any, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "zvz.safetensors"
+    output.mkdir(parents=True)  # a folder in the file's place
+    with pytest.raises(WriteFailed, match=r"zvz\.safetensors"):
+        train(job(steps=2, overwrite=True), nano, NANO)
+    output.rmdir()
+    result = train(job(steps=2, resume=True), nano, NANO)
+    assert result.steps == 2
+    assert result.path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rank": 2}, "rank = 4, this run has 2"),
+        ({"seed": 1}, "seed = 0, this run has 1"),
+        ({"steps": 9}, "steps = 8, this run has 9"),
+        ({"trigger": "abc"}, "trigger = 'zvz', this run has 'abc'"),
+    ],
+)
+def test_the_state_of_another_run_is_refused_with_both_values(job: Job, nano: Any, change: dict[str, Any], words: str) -> None:
+    stop_at(job(**CHANCE), nano, 1)
+    with pytest.raises(TrainingError, match=words):
+        train(job(**{**CHANCE, "resume": True, **change}), nano, NANO)
+
+
+def test_other_pictures_or_another_base_are_refused(job: Job, nano: Any, pictures: Path) -> None:
+    stop_at(job(**CHANCE), nano, 1)
+    with pytest.raises(TrainingError, match=r"other base model \(sha256 [0-9a-f]{12}, now [0-9a-f]{12}\)"):
+        train(job(**CHANCE, resume=True), load(seed=1), NANO)
+    (pictures / "a.txt").write_text("something else")
+    with pytest.raises(TrainingError, match="other pictures and captions"):
+        train(job(**CHANCE, resume=True), nano, NANO)
+
+
+def test_a_state_is_neither_dropped_nor_used_unasked(job: Job, nano: Any, tmp_path: Path) -> None:
+    stop_at(job(**CHANCE), nano, 2)
+    with pytest.raises(SettingsError, match=r"zvz\.state holds an interrupted run.*--resume.*--overwrite"):
+        train(job(**CHANCE), nano, NANO)
+    stop_at(job(**CHANCE, overwrite=True), nano, 1)
+    assert [path.name for path in (tmp_path / "out" / "zvz.state").iterdir()] == ["step-000001"]
+
+
+def test_a_constant_run_can_be_made_longer(job: Job, nano: Any, tmp_path: Path) -> None:
+    options = {"scheduler": "constant"}
+    straight = train(job(**options, steps=6, output=tmp_path / "straight"), nano, NANO)
+    train(job(**options, steps=4, keep_state=True), nano, NANO)
+    assert train(job(**options, steps=6, resume=True, overwrite=True), nano, NANO).hash == straight.hash
+
+
+def test_another_machine_is_told(job: Job, nano: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at(job(**CHANCE), nano, 1)
+    now = checkpoint.machine()
+    monkeypatch.setattr(checkpoint, "machine", lambda: {**now, "threads": "99"})
+    notes = train(job(**CHANCE, resume=True), nano, NANO).notes
+    expected = f"not be bit-equal to that of a straight run: threads {now['threads']} -> 99"
+    assert any(expected in note for note in notes)
+
+
+def test_a_damaged_state_is_an_error_with_advice(job: Job, nano: Any, tmp_path: Path) -> None:
+    stop_at(job(**CHANCE), nano, 1)
+    (tmp_path / "out" / "zvz.state" / "step-000001" / "state.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"step-000001: the training state is damaged.*--overwrite"):
+        train(job(**CHANCE, resume=True), nano, NANO)
+    shutil.rmtree(tmp_path / "out" / "zvz.state")
+    notes = train(job(steps=1, resume=True), nano, NANO).notes
+    assert any("nothing to resume" in note for note in notes)
