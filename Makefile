@@ -26,7 +26,6 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "==> drawing with the embedded base: rows are prompts; columns are LoRAs and strengths"
 	$(BIN)/loraloom grid "red apple" "cat face" "rocket" "castle" "bobbin, teal thread, smiling" \
-		--column "base=" \
 		--column "flat 0.5=zvz <lora:flat:0.5>" --column "flat 1.0=zvz <lora:flat:1>" \
 		--column "line 0.5=qlx <lora:line:0.5>" --column "line 1.0=qlx <lora:line:1>" \
 		--column "bobbin 0.5=<lora:bobbin:0.5>" --column "bobbin 1.0=<lora:bobbin:1>" \

@@ -19,6 +19,7 @@ class LoraFile:
     metadata: Metadata = field(default_factory=dict)
     base: str = ""  # family: "sd1", "tiny", ...
     unknown: tuple[str, ...] = ()  # keys of the file that became no adapter, each as "key: reason"
+    warnings: tuple[str, ...] = ()  # what is doubtful about the file as a whole, in sentences
     dialect: str = ""  # the one that it was read with
     path: Path | None = None
 

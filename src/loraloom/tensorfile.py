@@ -9,28 +9,30 @@ import errno
 import hashlib
 import math
 import os
+import secrets
+import stat
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
+from safetensors import SafetensorError, safe_open
 
 from loraloom.errors import BadTensor, FileError, LimitExceeded, NotSafetensors, WriteFailed
-from loraloom.lazy import LazyModule, torch
+from loraloom.lazy import torch
 
 if TYPE_CHECKING:
-    import safetensors.torch as safetensors_torch
     from torch import Tensor
-else:
-    safetensors_torch = LazyModule("safetensors.torch")
 
 MAX_HEADER = 100 * 2**20  # the library's own limit
+MAX_METADATA = 16 * 2**20  # the tag statistics of a large training set take 1 to 2 MB
 MAX_TENSORS = 50_000  # 200,000 empty tensors take the library 17 s; the largest known LoRA has fewer than 10,000
+MAX_NAME = 512  # characters; names of real modules stay below 150
+WRITTEN = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "uint8": "U8"}
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
 BYTES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
 _CHUNK = 2**20
@@ -52,6 +54,10 @@ class _RawEntry(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
+class _OnlyMetadata(msgspec.Struct):
+    raw: msgspec.Raw = msgspec.field(name="__metadata__", default=msgspec.Raw())
+
+
 @dataclass(frozen=True)
 class Header:
     """Names, shapes, dtypes and metadata of one file, checked against the file's size. No torch, no tensor bytes."""
@@ -61,16 +67,14 @@ class Header:
     metadata: Mapping[str, str]
     data_start: int  # bytes from the beginning of the file
     file_size: int
+    stamp: tuple[int, ...]  # of the file on the disk: changes when somebody writes to it
 
     @classmethod
     def read(cls, path: str | Path) -> "Header":
         """Raises NotSafetensors, LimitExceeded, BadTensor or FileError; each names the file."""
         path = Path(path)
-        try:
-            with path.open("rb") as file:
-                return _read_header(path, file)
-        except OSError as error:
-            raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with _readable(path) as file:
+            return _read_header(path, file)
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -79,32 +83,43 @@ class Header:
     def content_hash(self) -> str:
         """sha256 (hex) of everything after the header: `sshs_model_hash`; metadata does not change it."""
         digest = hashlib.sha256()
-        with self.path.open("rb") as file:
+        with _readable(self.path) as file:
             file.seek(self.data_start)
             while block := file.read(_CHUNK):
                 digest.update(block)
         return digest.hexdigest()
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[IO[bytes]]:
+    """The open file; every complaint of the system is a FileError. A pipe or a device would be waited for without end."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileError(f"{path}: is a {'folder' if path.is_dir() else 'device or pipe'}, not a file")
+        with path.open("rb") as file:
+            yield file
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 def _read_header(path: Path, file: IO[bytes]) -> Header:
-    size = os.fstat(file.fileno()).st_size
+    status = os.fstat(file.fileno())
+    size = status.st_size
     prefix = file.read(8)
-    if prefix[:2] == b"PK" or prefix[:1] == b"\x80":
-        raise NotSafetensors(f"{path}: this is a pickle (.pt/.ckpt), which can run code when it is opened; only safetensors files are read")
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-    if size < 10 or length < 2 or file.read(1) != b"{":
-        raise NotSafetensors(f"{path}: not a safetensors file (it begins with {prefix[:8]!r}); download it again or look at what it is")
+    if length < 2 or file.read(1) != b"{":
+        raise NotSafetensors(f"{path}: {_instead(prefix)}")
     if length > MAX_HEADER:
         raise LimitExceeded(f"{path}: the header claims {length:,} bytes, the limit is {MAX_HEADER:,}")
     if 8 + length > size:
         raise NotSafetensors(f"{path}: cut short: the header alone needs {8 + length:,} bytes, the file has {size:,}; download it again")
     raw = b"{" + file.read(length - 1)
     try:
-        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(fields.pop("__metadata__", b"{}"), type=dict[str, str])
-        if len(fields) > MAX_TENSORS:
-            raise LimitExceeded(f"{path}: {len(fields):,} tensors, the limit is {MAX_TENSORS:,}")
-        entries = {name: _entry(path, name, msgspec.json.decode(value, type=_RawEntry)) for name, value in fields.items()}
+        metadata, entries = _decode(path, raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise NotSafetensors(f"{path}: the header is not what safetensors defines ({error}); download it again") from error
     end = max((entry.stop for entry in entries.values()), default=0)
@@ -114,10 +129,39 @@ def _read_header(path: Path, file: IO[bytes]) -> Header:
             f"{path}: the header describes {need} bytes, the file has {have}; it is cut short or damaged: download it again"
         )
     _check_layout(path, entries)
-    return Header(path, entries, metadata, 8 + length, size)
+    return Header(path, entries, metadata, 8 + length, size, _stamp(status))
+
+
+def _instead(prefix: bytes) -> str:
+    """What a file that begins with `prefix` is instead of safetensors."""
+    if prefix[:2] == b"PK" or prefix[:1] == b"\x80":
+        return "this is a pickle (.pt/.ckpt), which can run code when it is opened; only safetensors files are read"
+    if not prefix:
+        return "the file is empty; download it again"
+    if prefix.lstrip()[:1] == b"<":
+        return "this is a web page, not a safetensors file; download the file itself"
+    return f"not a safetensors file (it begins with {prefix!r}); download it again or look at what it is"
+
+
+def _decode(path: Path, raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
+    """Metadata and entries of a header. What would take much memory is refused before it is taken."""
+    told = bytes(msgspec.json.decode(raw, type=_OnlyMetadata).raw)  # passes over the rest
+    if len(told) > MAX_METADATA:
+        raise LimitExceeded(f"{path}: {len(told):,} bytes of metadata, the limit is {MAX_METADATA:,}")
+    described = raw.count(b"{") - told.count(b"{") - 1  # each tensor is one JSON object
+    if described > MAX_TENSORS:
+        raise LimitExceeded(f"{path}: {described:,} tensors, the limit is {MAX_TENSORS:,}")
+    metadata = msgspec.json.decode(told or b"{}", type=dict[str, str])
+    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    fields.pop("__metadata__", None)
+    if len(fields) != described:
+        raise NotSafetensors(f"{path}: the header has {described:,} entries for {len(fields):,} names: a name is there twice")
+    return metadata, {name: _entry(path, name, msgspec.json.decode(value, type=_RawEntry)) for name, value in fields.items()}
 
 
 def _entry(path: Path, name: str, raw: _RawEntry) -> Entry:
+    if len(name) > MAX_NAME:
+        raise LimitExceeded(f"{path}: a tensor's name has {len(name):,} characters, the limit is {MAX_NAME}: {name[:60]}...")
     if raw.dtype not in BYTES:
         raise BadTensor(f"{path}: {name}: unknown dtype {raw.dtype!r}; known are {', '.join(BYTES)}")
     start, stop = raw.data_offsets
@@ -139,22 +183,27 @@ def _check_layout(path: Path, entries: Mapping[str, Entry]) -> None:
 
 @contextmanager
 def open_tensors(header: Header) -> "Iterator[Mapping[str, Tensor]]":
-    """The file's tensors by name, each mapped from disk when it is asked for, on the CPU, in the file's dtype."""
+    """The file's tensors by name, each mapped from disk when it is asked for, on the CPU, in the file's dtype.
+
+    A mapped tensor changes when another program writes into the file: clone what outlives the `with`.
+    """
     try:
-        with safetensors_torch.safe_open(header.path, framework="pt") as file:
+        with safe_open(header.path, framework="pt") as file:
+            if _stamp(header.path.stat()) != header.stamp:
+                raise FileError(f"{header.path}: was changed while it was read; try again")
             yield _Tensors(header, file)
-    except (OSError, safetensors_torch.SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise FileError(f"{header.path}: cannot be read: {error}") from error
 
 
 class _Tensors(Mapping[str, "Tensor"]):
-    def __init__(self, header: Header, file: "safetensors_torch.safe_open") -> None:
+    def __init__(self, header: Header, file: safe_open) -> None:
         self._header, self._file = header, file
 
     def __getitem__(self, name: str) -> "Tensor":
         if name not in self._header.entries:
             raise KeyError(name)
-        tensor: Tensor = self._file.get_tensor(name)
+        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -172,39 +221,52 @@ def write(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[s
     """
     path = Path(path)
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    header = _encode_header(ordered, metadata)
-    temporary: Path | None = None
+    header = _encode_header(path, ordered, metadata)
+    # Cut, so that a long name still has room for the ending (255 bytes on most systems).
+    temporary = path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.partial")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             digest = _write_all(file, header, ordered)
         _verify(temporary, digest)
-        temporary.chmod(0o666 & ~_umask())  # the temporary file is private, the result is like any new file
         temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
         advice = "free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
         raise WriteFailed(
             f"{path}: could not be written: {error.strerror or error}; {advice}. Nothing that was there has changed"
         ) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
     return path
 
 
-def _encode_header(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> bytes:
-    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "int64": "I64", "int32": "I32", "uint8": "U8"}
+def content_hash(tensors: "Mapping[str, Tensor]") -> str:
+    """sha256 (hex) of the tensors' bytes as `write` stores them: the `Header.content_hash` of the file."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(_bytes(tensors[name].detach().cpu().contiguous()))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: "Tensor") -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _encode_header(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> bytes:
     fields: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
     for name, tensor in tensors.items():
-        dtype = names.get(str(tensor.dtype).removeprefix("torch."))
+        dtype = WRITTEN.get(str(tensor.dtype).removeprefix("torch."))
         if dtype is None:
-            raise BadTensor(f"{name}: {tensor.dtype} is not written; cast it to float32, float16 or bfloat16")
+            raise BadTensor(f"{path}: {name}: {tensor.dtype} is not written; cast it to float32, float16 or bfloat16")
         stop = position + tensor.numel() * tensor.element_size()
         fields[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, stop]}
         position = stop
-    text = msgspec.json.encode(fields)
+    try:
+        text = msgspec.json.encode(fields)
+    except UnicodeEncodeError as error:
+        raise BadTensor(f"{path}: a name or metadata holds half a character ({error}), which no file can store") from error
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, as the library writes them
     return struct.pack("<Q", len(text)) + text
 
@@ -213,7 +275,7 @@ def _write_all(file: IO[bytes], header: bytes, tensors: "Mapping[str, Tensor]") 
     digest = hashlib.sha256(header)
     file.write(header)
     for tensor in tensors.values():
-        content = tensor.reshape(-1).view(torch.uint8).numpy().data
+        content = _bytes(tensor)
         digest.update(content)
         file.write(content)
     file.flush()
@@ -232,18 +294,10 @@ def _verify(path: Path, expected: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; systems that cannot open folders (Windows) do it on their own."""
-    try:
+    """Make the rename itself survive a power cut, on systems that can open folders (not Windows, not every network disk)."""
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from loraloom.adapters.base import Adapter, NotExact, Shape, key
+from loraloom.adapters.base import MAX_RANK, Adapter, NotExact, Shape, key
 from loraloom.adapters.lora import LoRA
 from loraloom.errors import UnknownFormat
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TYPES: tuple[type[Adapter], ...] = (LoRA,)
-SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.keys())
+SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
 
 
 def adapter_type(shapes: Mapping[str, Shape]) -> type[Adapter] | None:
@@ -24,9 +24,14 @@ def read_adapter(tensors: "Mapping[str, Tensor]") -> Adapter:
     shapes = {suffix: tuple(tensor.shape) for suffix, tensor in tensors.items()}
     kind = adapter_type(shapes)
     if kind is None:
-        listed = ", ".join(f"{suffix} {list(shape)}" for suffix, shape in sorted(shapes.items()))
-        raise UnknownFormat(f"no adapter type has the tensors {listed}")
+        raise UnknownFormat(no_type(shapes))
     return kind.from_tensors(tensors)
 
 
-__all__ = ["SUFFIXES", "TYPES", "Adapter", "LoRA", "NotExact", "Shape", "adapter_type", "key", "read_adapter"]
+def no_type(shapes: Mapping[str, Shape]) -> str:
+    """The sentence for tensors that are no adapter: the first few, as a hostile file has any number of any length."""
+    listed = [f"{suffix[:60]} {list(shape)}" for suffix, shape in sorted(shapes.items())[:8]]
+    return f"no adapter type has the tensors {', '.join(listed)}" + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
+
+
+__all__ = ["MAX_RANK", "SUFFIXES", "TYPES", "Adapter", "LoRA", "NotExact", "Shape", "adapter_type", "key", "no_type", "read_adapter"]

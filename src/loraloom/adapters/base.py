@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from loraloom.errors import LoraError
+from loraloom.errors import BadTensor, LoraError
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 Shape = tuple[int, ...]
+MAX_RANK = 4096  # what is read from a stranger; the largest layers of today's models are 3 to 5 times as wide
 
 
 class NotExact(LoraError):
     """This part of an adapter cannot be written as an adapter of the same type."""
 
 
-def key(suffix: str, *, optional: bool = False, trainable: bool = True) -> Any:
-    """A tensor field: `suffix` is its name in files after the module's name. Optional fields may be None."""
-    return field(default=None if optional else MISSING, kw_only=True, metadata={"suffix": suffix, "trainable": trainable})
+def key(suffix: str, *, optional: bool = False, number: bool = False) -> Any:
+    """A tensor field: `suffix` is its name in files after the module's name. Optional fields may be None.
+
+    A `number` (alpha and its like) has one element, is held as a float32 scalar, and training does not change it.
+    """
+    return field(default=None if optional else MISSING, kw_only=True, metadata={"suffix": suffix, "number": number})
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +37,30 @@ class Adapter(ABC):
     """The change for one target module. W is the base weight, [out, in, *kernel]; every result is linear in the strength."""
 
     name: ClassVar[str]  # the field's word for this type: "lora", "loha", ...
+    kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv"})  # of modules that this type can change
 
     @classmethod
-    def keys(cls) -> Mapping[str, str]:
+    def suffixes(cls) -> Mapping[str, str]:
         """Field name by file suffix."""
         return {item.metadata["suffix"]: item.name for item in fields(cls)}
+
+    @classmethod
+    def numbers(cls) -> frozenset[str]:
+        """The suffixes that hold one number each."""
+        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata["number"])
 
     @classmethod
     def accepts(cls, shapes: Mapping[str, Shape]) -> bool:
         """Whether these suffixes, with these shapes, are this type: all required ones are there and no foreign one."""
         required = {item.metadata["suffix"] for item in fields(cls) if item.default is MISSING}
-        return required <= shapes.keys() <= cls.keys().keys()
+        return required <= shapes.keys() <= cls.suffixes().keys()
 
     @classmethod
     def from_tensors(cls, tensors: "Mapping[str, Tensor]") -> Self:
-        """Build from tensors by suffix; raises BadTensor where shapes contradict one another."""
-        names = cls.keys()
-        return cls(**{names[suffix]: tensor for suffix, tensor in tensors.items()})
+        """Build from tensors by suffix; raises what `check` raises."""
+        cls.check({suffix: tuple(tensor.shape) for suffix, tensor in tensors.items()})
+        names, numbers = cls.suffixes(), cls.numbers()
+        return cls(**{names[suffix]: tensor.reshape(()).float() if suffix in numbers else tensor for suffix, tensor in tensors.items()})
 
     def tensors(self) -> "dict[str, Tensor]":
         """Tensors by file suffix; `from_tensors` of it is the same adapter."""
@@ -58,7 +69,7 @@ class Adapter(ABC):
 
     def trainable(self) -> "dict[str, Tensor]":
         """The tensors that training changes, by field name."""
-        found = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["trainable"]}
+        found = {item.name: getattr(self, item.name) for item in fields(self) if not item.metadata["number"]}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def with_tensors(self, tensors: "Mapping[str, Tensor]") -> Self:
@@ -74,9 +85,16 @@ class Adapter(ABC):
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     @classmethod
+    def check(cls, shapes: Mapping[str, Shape]) -> None:
+        """Raises BadTensor where the shapes of an accepted file contradict one another, LimitExceeded for a rank beyond ours."""
+        for suffix in cls.numbers() & shapes.keys():
+            if any(length != 1 for length in shapes[suffix]):
+                raise BadTensor(f"{cls.name}: {suffix} is one number, not {list(shapes[suffix])}")
+
+    @classmethod
     @abstractmethod
     def delta_shape(cls, shapes: Mapping[str, Shape], target: Shape) -> Shape:
-        """Shape of the delta that tensors of these shapes give on a weight of shape `target`; equal to it if they fit."""
+        """Shape of the delta that checked tensors give on a weight of shape `target`; equal to it if they fit."""
 
     @classmethod
     @abstractmethod

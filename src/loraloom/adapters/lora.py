@@ -7,15 +7,15 @@ Yeh et al. 2023 (LyCORIS), arXiv:2309.14859.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters.base import Adapter, Shape, key
-from loraloom.errors import BadTensor
+from loraloom.adapters.base import MAX_RANK, Adapter, Shape, key
+from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
+    from torch.nn import Conv2d, Module
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +25,25 @@ class LoRA(Adapter):
     down: "Tensor" = key("lora_down.weight")  # [rank, in, *kernel]; with mid: [rank, in, 1, 1]
     up: "Tensor" = key("lora_up.weight")  # [out, rank], on convolutions [out, rank, 1, 1]
     mid: "Tensor | None" = key("lora_mid.weight", optional=True)  # [rank, rank, *kernel], the Tucker core
-    alpha: "Tensor | None" = key("alpha", optional=True, trainable=False)  # scalar; none: the scale is 1
-    scale: "Tensor | None" = key("scale", optional=True, trainable=False)  # scalar; replaces alpha/rank
-    scalar: "Tensor | None" = key("scalar", optional=True)  # scalar; one more factor
+    alpha: "Tensor | None" = key("alpha", optional=True, number=True)  # none: the scale is 1
+    scale: "Tensor | None" = key("scale", optional=True, number=True)  # replaces alpha/rank
+    scalar: "Tensor | None" = key("scalar", optional=True, number=True)  # one more factor
     bias: "Tensor | None" = key("diff_b", optional=True)  # [out], added to the module's bias
 
     @classmethod
-    def from_tensors(cls, tensors: "Mapping[str, Tensor]") -> Self:
-        adapter = super().from_tensors(tensors)
-        rank = adapter.rank
-        if adapter.up.ndim < 2 or adapter.down.ndim < 2 or adapter.up.shape[1] != (rank if adapter.mid is None else adapter.mid.shape[0]):
-            raise BadTensor(f"LoRA: down {tuple(adapter.down.shape)} and up {tuple(adapter.up.shape)} have no rank in common")
-        if adapter.mid is not None and (adapter.mid.ndim < 3 or adapter.mid.shape[1] != rank):
-            raise BadTensor(f"LoRA: the Tucker core {tuple(adapter.mid.shape)} does not continue down {tuple(adapter.down.shape)}")
-        return adapter
+    def check(cls, shapes: Mapping[str, Shape]) -> None:
+        super().check(shapes)
+        down, up, mid = shapes["lora_down.weight"], shapes["lora_up.weight"], shapes.get("lora_mid.weight")
+        rank = down[0] if len(down) >= 2 else 0
+        if rank > MAX_RANK:
+            raise LimitExceeded(f"lora: rank {rank:,}, the limit is {MAX_RANK:,}")
+        inner = rank if mid is None else mid[0]
+        if not rank or len(up) < 2 or up[1] != inner or math.prod(up[2:]) != 1:
+            raise BadTensor(f"lora: down {list(down)} and up {list(up)} have no rank in common")
+        if mid is not None and (len(mid) < 3 or mid[:2] != (rank, rank) or math.prod(down[2:]) != 1):
+            raise BadTensor(f"lora: the Tucker core {list(mid)} does not continue down {list(down)}")
+        if shapes.get("diff_b", up[:1]) != up[:1]:
+            raise BadTensor(f"lora: diff_b {list(shapes['diff_b'])} is not the bias of {up[0]} outputs")
 
     @property
     def rank(self) -> int:
@@ -98,21 +103,23 @@ class LoRA(Adapter):
         return down.flatten(1), up * self.multiplier
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
-        conv = torch.nn.functional.conv2d
-        if not isinstance(layer, torch.nn.Conv2d):
-            inner = torch.nn.functional.linear(x, self.down.flatten(1).to(x.dtype))
-            added = torch.nn.functional.linear(inner, self.up.flatten(1).to(x.dtype)) * self.multiplier
+        """up(multiplier · down(x)) + bias; the scale goes where the tensor is smallest."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if isinstance(layer, torch.nn.Conv2d):
+            inner = self._inner(layer, x) * self.multiplier
+            return torch.nn.functional.conv2d(inner, self.up.flatten(1)[..., None, None].to(x.dtype), bias)
+        inner = torch.nn.functional.linear(x, self.down.flatten(1).to(x.dtype)) * self.multiplier
+        return torch.nn.functional.linear(inner, self.up.flatten(1).to(x.dtype), bias)
+
+    def _inner(self, layer: "Conv2d", x: "Tensor") -> "Tensor":
+        """down(x), or mid(down(x)); the kernel walks as the layer's own: stride, padding and its mode, dilation."""
+        if self.mid is None:
+            core = self.down.reshape(*self.down.shape[:2], *layer.kernel_size)
         else:
-            down = self.down if self.down.ndim == 4 else self.down[:, :, None, None]
-            up = self.up.flatten(1)[:, :, None, None]
-            core = down if self.mid is None else self.mid
-            inner = x if self.mid is None else conv(x, down.to(x.dtype))
-            inner = conv(inner, core.to(x.dtype), None, layer.stride, layer.padding, layer.dilation)
-            added = conv(inner, up.to(x.dtype)) * self.multiplier
-        if self.bias is None:
-            return added
-        bias = self.bias.to(x.dtype)
-        return added + (bias[:, None, None] if isinstance(layer, torch.nn.Conv2d) else bias)
+            core = self.mid
+            x = torch.nn.functional.conv2d(x, self.down.flatten(1)[..., None, None].to(x.dtype))
+        convolved: Tensor = layer._conv_forward(x, core.to(x.dtype), None)
+        return convolved
 
     def rows(self, start: int, stop: int) -> "LoRA":
         return self.with_tensors({"up": self.up[start:stop], **({} if self.bias is None else {"bias": self.bias[start:stop]})})

@@ -30,7 +30,7 @@ class Layer:
     kind: Kind
     shape: tuple[int, ...]  # of its weight
     third: Third | None = None  # of the denoiser; None for text encoders
-    block: int | None = None  # in order of execution, as block weight vectors count
+    block: int | None = None  # in order of execution, as block weight vectors count; None before and after the blocks
     original: str | None = None  # the name in checkpoints from before diffusers, where there was one
     attention: bool = False  # inside a Transformer2DModel or a text encoder's layer: what LoRA trains by default
 
@@ -39,9 +39,9 @@ class Layer:
         return Place(self.target.component, self.third, self.block)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Base:
-    """A family of base models whose adapters are interchangeable."""
+    """A family of base models whose adapters are interchangeable. There is one object for each."""
 
     family: str  # "sd1"
     title: str  # "SD 1.x", as messages say it
@@ -55,6 +55,11 @@ class Base:
     @cached_property
     def by_target(self) -> Mapping[Target, Layer]:
         return {layer.target: layer for layer in self.layers}
+
+    @cached_property
+    def blocks(self) -> int:
+        """How many numbers a full block weight vector has, BASE aside."""
+        return 1 + max((layer.block for layer in self.layers if layer.block is not None), default=-1)
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class _Spot:
     name: str
     original: str
     third: Third
-    block: int
+    block: int | None
 
     def layer(self, name: str, original: str, kind: Kind, *shape: int, attention: bool = False) -> Layer:
         target = Target("unet", f"{self.name}.{name}".strip("."))
@@ -61,8 +61,8 @@ class _Walk:
 
     def all(self) -> Iterator[Layer]:
         unet = self.unet
-        first = _Spot("", "", "in", 0)
-        yield first.layer("conv_in", "input_blocks.0.0", "conv", unet.widths[0], unet.channels, 3, 3)
+        yield _Spot("", "", "in", 0).layer("conv_in", "input_blocks.0.0", "conv", unet.widths[0], unet.channels, 3, 3)
+        first = _Spot("", "", "in", None)
         yield first.layer("time_embedding.linear_1", "time_embed.0", "linear", self.time, unet.widths[0])
         yield first.layer("time_embedding.linear_2", "time_embed.2", "linear", self.time, self.time)
         if unet.added_condition:
@@ -71,7 +71,7 @@ class _Walk:
         yield from self._down()
         yield from self._mid()
         yield from self._up()
-        last = _Spot("", "", "out", 2 * self.half)
+        last = _Spot("", "", "out", None)
         yield last.layer("conv_norm_out", "out.0", "norm", unet.widths[0])
         yield last.layer("conv_out", "out.2", "conv", unet.channels, unet.widths[0], 3, 3)
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters import SUFFIXES, Adapter
-from loraloom.bases import Base, Layer, Target
+from loraloom.bases import Layer, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_MAX_PARTS = 24  # of a module's name between dots; the deepest of today's models have 12
 
 
 class Dialect(ABC):
@@ -26,16 +28,14 @@ class Dialect(ABC):
     def spell(self, layer: Layer) -> tuple[str, ...]:
         """Every prefix under which files of this dialect store the layer's tensors; the first is the one written."""
 
-    def book(self, base: Base) -> Mapping[str, Target]:
-        """Target by prefix, for all layers of `base`."""
-        return {prefix: layer.target for layer in base.layers for prefix in self.spell(layer)}
-
     def known_suffixes(self) -> Mapping[str, str]:
         """Our suffix by the dialect's; our own spelling is understood everywhere, as many tools mix them."""
         return {suffix: suffix for suffix in SUFFIXES} | dict(self.suffixes)
 
-    def fix(self, group: "dict[str, Tensor]", target: Target, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
-        """Mend what this dialect stores differently; suffixes are ours already."""
+    def fix(
+        self, group: "dict[str, Tensor]", spelled: Mapping[str, str], target: Target, metadata: Mapping[str, str]
+    ) -> "dict[str, Tensor]":
+        """Mend what this dialect stores differently. `group` has our suffixes, `spelled` the file's key for each."""
         return group
 
     def write_tensors(self, adapter: Adapter, layer: Layer) -> "dict[str, Tensor]":
@@ -48,13 +48,14 @@ class Dialect(ABC):
         return {}
 
 
-def split(key: str, book: Mapping[str, Target], suffixes: Mapping[str, str]) -> tuple[Target, str] | None:
-    """(target, our suffix) of a key, or None. Prefixes contain dots in most dialects, so every dot is tried."""
-    position = key.find(".")
-    while position >= 0:
-        target = book.get(key[:position])
-        suffix = suffixes.get(key[position + 1 :])
-        if target is not None and suffix is not None:
-            return target, suffix
+def split(key: str, book: Mapping[str, Target]) -> tuple[Target, str] | None:
+    """(target, suffix) of a key, or None. Prefixes contain dots in most dialects, so every dot is tried."""
+    position = -1
+    for _ in range(_MAX_PARTS):
         position = key.find(".", position + 1)
+        if position < 0:
+            break
+        target = book.get(key[:position])
+        if target is not None:
+            return target, key[position + 1 :]
     return None

@@ -1,15 +1,15 @@
 """Branch mode: y + Σ s·branch(x) beside the layer; the base weights are not touched.
 
-All adapters of a layer that have factors are stacked into one down and one up: ten networks cost two thin products, and
-a strength is a slice of one vector over the ranks. Stacking pays while Σr·(in + out) < in·out; the others run one by one.
+All adapters of a layer that have factors become one down and one up: ten networks cost two thin products, and a strength
+is a slice of one vector over the ranks. Where Σr·(in + out) is not below in·out their sum is one dense delta.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
+from loraloom.engine.live import cast_inside, weight_of
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
@@ -18,40 +18,68 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 Weighted = Sequence[tuple[Adapter, float]]
+Factored = Sequence[tuple["Tensor", "Tensor", float]]  # down [r, in·kernel], up [out, r], strength
 
 
 @dataclass(frozen=True)
-class _Stacked:
-    """Several low-rank adapters of one layer as one."""
+class _LowRank:
+    """up(strengths · down(x))."""
 
-    down: "Tensor"  # [R, in] or, for a convolution, [R, in, *kernel]
+    down: "Tensor"  # [R, in, *kernel]
     up: "Tensor"  # [out, R] or [out, R, 1, 1]
-    strengths: "Tensor"  # [R], one per rank
-
-    @classmethod
-    def of(cls, layer: "Module", adapters: Weighted) -> "_Stacked | None":
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        pairs = [adapter.factors(tuple(weight.shape)) for adapter, _ in adapters]
-        if any(pair is None for pair in pairs):
-            return None
-        exact = [pair for pair in pairs if pair is not None]
-        ranks = [len(down) for down, _ in exact]
-        if sum(ranks) * (weight[0].numel() + len(weight)) >= weight.numel() and len(adapters) > 1:
-            return None
-        down = torch.cat([down for down, _ in exact]).to(weight.device, weight.dtype).reshape(-1, *weight.shape[1:])
-        up = torch.cat([up for _, up in exact], dim=1).to(weight.device, weight.dtype)
-        strengths = torch.cat([torch.full((rank,), strength) for rank, (_, strength) in zip(ranks, adapters, strict=True)])
-        return cls(down, up[:, :, None, None] if weight.ndim == 4 else up, strengths.to(weight.device, weight.dtype))
+    strengths: "Tensor"  # [R] or [R, 1, 1], one number per rank
+    bias: "Tensor | None"  # [out]
 
     def __call__(self, layer: "Module", x: "Tensor") -> "Tensor":
+        inner = _as(layer, x, self.down, None) * self.strengths.to(x.device)
+        up, bias = self.up.to(x.device), None if self.bias is None else self.bias.to(x.device)
         if isinstance(layer, torch.nn.Conv2d):
-            inner = torch.nn.functional.conv2d(x, self.down, None, layer.stride, layer.padding, layer.dilation)
-            return torch.nn.functional.conv2d(inner * self.strengths[:, None, None], self.up)
-        return torch.nn.functional.linear(torch.nn.functional.linear(x, self.down) * self.strengths, self.up)
+            return torch.nn.functional.conv2d(inner, up, bias)
+        return torch.nn.functional.linear(inner, up, bias)
 
     @property
     def nbytes(self) -> int:
         return self.down.nbytes + self.up.nbytes
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """delta(x), where the ranks are many."""
+
+    delta: "Tensor"  # the weight's shape
+    bias: "Tensor | None"  # [out]
+
+    def __call__(self, layer: "Module", x: "Tensor") -> "Tensor":
+        return _as(layer, x, self.delta, self.bias)
+
+    @property
+    def nbytes(self) -> int:
+        return self.delta.nbytes
+
+
+def _sum(weight: "Tensor", factored: Factored, bias: "Tensor | None") -> _LowRank | _Dense:
+    """All adapters with factors as one, in the dtype of `weight`."""
+    points = [1] * (weight.ndim - 2)
+    down = torch.cat([down for down, _, _ in factored])
+    up = torch.cat([up for _, up, _ in factored], dim=1)
+    strengths = torch.cat([torch.full((len(down),), strength, device=weight.device) for down, _, strength in factored])
+    if len(down) * (weight[0].numel() + len(weight)) >= weight.numel():
+        return _Dense((up * strengths @ down).reshape(weight.shape).to(weight.dtype), bias)
+    return _LowRank(
+        down.reshape(-1, *weight.shape[1:]).to(weight.dtype),
+        up.reshape(*up.shape, *points).to(weight.dtype),
+        strengths.reshape(-1, *points).to(weight.dtype),
+        bias,
+    )
+
+
+def _as(layer: "Module", x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
+    """What `layer` would give with another weight: its own stride, padding, padding mode and dilation."""
+    weight, bias = weight.to(x.device), None if bias is None else bias.to(x.device)  # where offloading has put the layer now
+    if isinstance(layer, torch.nn.Conv2d):
+        convolved: Tensor = layer._conv_forward(x, weight, bias)
+        return convolved
+    return torch.nn.functional.linear(x, weight, bias)
 
 
 class Branches:
@@ -63,18 +91,26 @@ class Branches:
 
     def add(self, layer: "Module", adapters: Weighted) -> None:
         """Compute the weighted adapters beside `layer` from now on."""
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        stacked = _Stacked.of(layer, adapters)
-        bias = _bias(layer, adapters) if stacked else None
-        single = [] if stacked else [(adapter.map(lambda t: t.to(weight.device)), strength) for adapter, strength in adapters]
-        self.nbytes += stacked.nbytes if stacked else sum(adapter.nbytes for adapter, _ in single)
+        weight = weight_of(layer)
+        factored, low, own = [], [], []
+        for adapter, strength in adapters:
+            pair = adapter.factors(tuple(weight.shape))
+            if pair is None:
+                own.append((adapter.map(lambda tensor: tensor.to(weight.device)), strength))
+            else:
+                factored.append((pair[0].to(weight.device), pair[1].to(weight.device), strength))
+                low.append((adapter, strength))
+        stacked = _sum(weight, factored, _bias(weight, low)) if factored else None
+        self.nbytes += sum(adapter.nbytes for adapter, _ in own) + (stacked.nbytes if stacked else 0)
+        dtype = weight.dtype
 
-        def hook(module: "Module", inputs: tuple[Any, ...], output: "Tensor") -> "Tensor":
+        def hook(module: "Module", inputs: "tuple[Tensor, ...]", y: "Tensor") -> "Tensor":
+            if weight_of(module).dtype != dtype:
+                raise cast_inside(dtype, weight_of(module).dtype)
             x = inputs[0]
-            if stacked is None:
-                return output + sum(strength * adapter.branch(module, x, output) for adapter, strength in single)
-            added = stacked(module, x)
-            return output + (added if bias is None else added + bias)
+            added = [] if stacked is None else [stacked(module, x)]
+            added += [strength * adapter.branch(module, x, y) for adapter, strength in own]
+            return y + sum(added[1:], start=added[0]).to(y.dtype)  # autocast: a branch may be wider than the layer's output
 
         self._handles.append(layer.register_forward_hook(hook))
 
@@ -83,12 +119,8 @@ class Branches:
             self._handles.pop().remove()
 
 
-def _bias(layer: "Module", adapters: Weighted) -> "Tensor | None":
-    """Σ s·bias_delta, shaped to be added to the layer's output. A layer without bias takes one all the same."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+def _bias(weight: "Tensor", adapters: Weighted) -> "Tensor | None":
+    """Σ s·bias_delta, [out]. A layer without bias takes one all the same."""
     zero = torch.zeros(len(weight), device=weight.device)
     shifts = [strength * shift for adapter, strength in adapters if (shift := adapter.bias_delta(zero)) is not None]
-    if not shifts:
-        return None
-    total = torch.stack(shifts).sum(0).to(weight.dtype)
-    return total.reshape(-1, *[1] * (weight.ndim - 2)) if math.prod(weight.shape[2:]) and weight.ndim > 2 else total
+    return torch.stack(shifts).sum(0).to(weight.dtype) if shifts else None

@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.engine.branch import Branches
-from loraloom.engine.live import components, live_modules, recognise, refuse_foreign_layers
+from loraloom.engine.live import cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
 from loraloom.engine.merge import Merged
-from loraloom.engine.report import Mode, NetworkReport, Report, count_components
-from loraloom.errors import EngineError, NothingApplied, NotSupported, WrongBase
-from loraloom.lorafile import LoraFile, Mix, Stack
-from loraloom.strength import Strength
+from loraloom.engine.plan import one_stack, plan, refuse_strength
+from loraloom.engine.report import NetworkReport, Report, count_components
+from loraloom.errors import NothingApplied, WrongBase
+from loraloom.lorafile import Mix, Stack
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-_MARK = "_loraloom_attached"
+Touched = Mapping[Target, list[tuple[Adapter, float]]]
 
 
 class Engine:
@@ -31,7 +31,6 @@ class Engine:
         refuse_foreign_layers(pipeline)
         self.pipeline = pipeline
         self.base = base or recognise(pipeline)
-        self._modules = live_modules(pipeline, self.base)
 
     @contextmanager
     def attached(
@@ -43,81 +42,48 @@ class Engine:
         fits nothing, NotSupported for what this engine does not run, EngineError if the pipeline is in use already.
         """
         started = time.perf_counter()
-        stack = _one_stack(mixes)
-        chosen, reason = _plan(mode)
-        parts = list(components(self.pipeline).values())
-        if any(hasattr(part, _MARK) for part in parts):
-            raise EngineError("networks are attached to this pipeline, or to one that shares its modules; leave that `attached` first")
+        stack = one_stack(mixes)
         refuse_foreign_layers(self.pipeline)
-        touched, networks = self._resolve(stack)
+        chosen, reason = plan(mode, self.pipeline)
+        modules = live_modules(self.pipeline, self.base)
+        touched, networks = self._resolve(stack, modules)
         live = Merged() if chosen == "merge" else Branches()
-        try:
-            for part in parts:
-                setattr(part, _MARK, True)
+        with ExitStack() as undo:
+            undo.enter_context(claimed(components(self.pipeline).values()))
+            before = {target: weight_of(modules[target]).dtype for target in touched}
+            undo.callback(live.restore)
             for target, adapters in touched.items():
-                live.add(self._modules[target], adapters)
+                live.add(modules[target], adapters)
             yield Report(tuple(networks), chosen, reason, len(touched), live.nbytes, time.perf_counter() - started)
-        finally:
-            for part in parts:
-                if hasattr(part, _MARK):
-                    delattr(part, _MARK)
-            live.restore()
+        for target, dtype in before.items():  # not reached when the body raised: its own error is the one to see
+            if weight_of(modules[target]).dtype != dtype:
+                raise cast_inside(dtype, weight_of(modules[target]).dtype)
 
-    def _resolve(self, stack: Stack) -> tuple[Mapping[Target, list[tuple[Adapter, float]]], list[NetworkReport]]:
+    def _resolve(self, stack: Stack, modules: "Mapping[Target, Module]") -> tuple[Touched, list[NetworkReport]]:
         """What each touched module gets, and a report for each network."""
         touched: dict[Target, list[tuple[Adapter, float]]] = {}
         networks = []
         for file, strength in stack:
             if file.base != self.base.family:
                 raise WrongBase(f"{file.name} was read for {file.base!r}; the base is {self.base.title}. Read it with base=engine.base")
-            fitting, unused = self._fitting(file)
+            refuse_strength(file, strength, self.base)
+            reasons = {target: misfit(self.base, target, adapter, modules.get(target)) for target, adapter in file.adapters.items()}
+            fitting = {target: adapter for target, adapter in file.adapters.items() if reasons[target] is None}
+            unused = [f"{target}: {reason}" for target, reason in reasons.items() if reason is not None]
             if not fitting:
                 raise NothingApplied(f"{file.name}: none of its {len(file.adapters)} modules is in this pipeline: {'; '.join(unused[:2])}")
-            applied = []
-            for target, adapter in fitting.items():
-                value = strength.at(self.base.by_target[target].place, 1, 1)
+            values = {target: strength.at(self.base.by_target[target].place, 1, 1) for target in fitting}
+            for target, value in values.items():
                 if value != 0:
-                    touched.setdefault(target, []).append((adapter, value))
-                    applied.append(target.component)
-            present = count_components([target.component for target in file.adapters])
-            networks.append(NetworkReport(file.name, count_components(applied), present, (*file.unknown, *unused), off=not applied))
+                    touched.setdefault(target, []).append((fitting[target], value))
+            networks.append(
+                NetworkReport(
+                    name=file.name,
+                    applied=count_components(target for target, value in values.items() if value != 0),
+                    silent=count_components(target for target, value in values.items() if value == 0),
+                    present=count_components(file.adapters),
+                    unused=(*file.unknown, *unused),
+                    warnings=file.warnings,
+                )
+            )
         return touched, networks
-
-    def _fitting(self, file: LoraFile) -> tuple[Mapping[Target, Adapter], list[str]]:
-        """The adapters whose module is here with the expected shape, and why the others are not used."""
-        fitting, unused = {}, []
-        for target, adapter in file.adapters.items():
-            module: Module | None = self._modules.get(target)
-            shape = tuple(module.weight.shape) if module is not None else None  # type: ignore[arg-type]
-            shapes = {suffix: tuple(tensor.shape) for suffix, tensor in adapter.tensors().items()}
-            if shape is None:
-                unused.append(f"{target}: this pipeline has no such module")
-            elif adapter.delta_shape(shapes, shape) != shape:
-                unused.append(f"{target}: the adapter gives {list(adapter.delta_shape(shapes, shape))}, the module has {list(shape)}")
-            else:
-                fitting[target] = adapter
-        return fitting, unused
-
-
-def _plan(mode: Literal["auto", "merge", "branch"]) -> tuple[Mode, str]:
-    """Constant strengths: merged once, a step costs what it costs without networks."""
-    return ("merge", "strengths are constant") if mode == "auto" else (mode, "asked for")
-
-
-def _one_stack(mixes: Mix | Sequence[Mix]) -> Stack:
-    """The one stack of constant strengths that this engine runs; the rest is refused by name."""
-    several = [mixes] if isinstance(mixes, Mix) else list(mixes)
-    if len(several) > 1 and any(mix != several[0] for mix in several):
-        raise NotSupported("pictures of one batch with different networks are not run yet; draw them one by one")
-    if not several:
-        return ()
-    if several[0].negative:
-        raise NotSupported("networks in the negative prompt are not run yet; move the tags to the prompt or leave them out")
-    for file, strength in several[0].positive:
-        _refuse(file, strength)
-    return several[0].positive
-
-
-def _refuse(file: LoraFile, strength: Strength) -> None:
-    if not strength.is_constant:
-        raise NotSupported(f"{file.name}: strengths that change by step are not run yet; give one number")

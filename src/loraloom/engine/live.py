@@ -1,23 +1,34 @@
-"""Finding a base's modules in a live pipeline: which family it is, and where each target stands today."""
+"""A base's modules in a live pipeline: which family it is, where each target stands, and who is using it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from loraloom.adapters import Adapter
 from loraloom.bases import BASES, Base, Target
-from loraloom.errors import NotSupported
+from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
 _DENOISERS = ("unet", "transformer")
 _LIKENESS = 0.95  # of the denoiser's named shapes; an inpainting UNet differs from its family in conv_in only
+_MARK = "_loraloom_attached"
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 def components(pipeline: Any) -> "Mapping[str, Module]":
     """The pipeline's denoiser and text encoders by name."""
     names = (*_DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")
     return {name: module for name in names if isinstance(module := getattr(pipeline, name, None), torch.nn.Module)}
+
+
+def weight_of(module: "Module") -> "Tensor":
+    """The weight of a Linear or Conv2d, for the type checker too."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight
 
 
 def recognise(pipeline: Any) -> Base:
@@ -38,16 +49,33 @@ def recognise(pipeline: Any) -> Base:
 
 def live_modules(pipeline: Any, base: Base) -> "dict[Target, Module]":
     """The module of each target. transformers 5 dropped `text_model.` from CLIPTextModel's names; files and targets keep it."""
+    named = {component: dict(root.named_modules()) for component, root in components(pipeline).items()}
     found: dict[Target, Module] = {}
-    for component, root in components(pipeline).items():
-        by_name = dict(root.named_modules())
-        for layer in base.layers:
-            if layer.target.component == component:
-                name = layer.target.module
-                module = by_name.get(name) or by_name.get(name.removeprefix("text_model."))
-                if module is not None:
-                    found[layer.target] = module
+    for target in base.by_target:
+        modules = named.get(target.component, {})
+        module = modules.get(target.module) or modules.get(target.module.removeprefix("text_model."))
+        if module is not None:
+            found[target] = module
     return found
+
+
+def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None") -> str | None:
+    """Why this adapter cannot run on this live module, or None. Raises NotSupported for a module in a state that is refused."""
+    if module is None:
+        return "this pipeline has no such module"
+    weight = weight_of(module)
+    if weight.is_meta:
+        raise NotSupported(f"{target} has no weights (meta device); load them, or undo sequential offload, before attaching")
+    if str(weight.dtype).removeprefix("torch.") not in _FLOATS:
+        raise NotSupported(f"{target} is stored as {weight.dtype}; quantised layers take no networks yet")
+    if base.by_target[target].kind not in adapter.kinds:
+        return f"{adapter.name} does not change a module of the kind {base.by_target[target].kind}"
+    if getattr(module, "groups", 1) != 1:
+        return f"a convolution of {module.groups} groups takes no adapter"
+    shapes = {suffix: tuple(tensor.shape) for suffix, tensor in adapter.tensors().items()}
+    shape = tuple(weight.shape)
+    given = adapter.delta_shape(shapes, shape)
+    return None if given == shape else f"the adapter gives {list(given)}, the module has {list(shape)}"
 
 
 def refuse_foreign_layers(pipeline: Any) -> None:
@@ -58,3 +86,25 @@ def refuse_foreign_layers(pipeline: Any) -> None:
                 raise NotSupported(f"{name}.{path} carries a PEFT adapter; call pipeline.unload_lora_weights() first")
             if getattr(module, "fused_projections", False):
                 raise NotSupported(f"{name}.{path} has fused projections; call pipeline.unfuse_qkv_projections() first")
+
+
+@contextmanager
+def claimed(parts: "Iterable[Module]") -> Iterator[None]:
+    """Each part marked as in use; raises EngineError if one is already, by this pipeline or another that shares it."""
+    own, marked = object(), []
+    try:
+        for part in parts:
+            if part.__dict__.setdefault(_MARK, own) is not own:  # one step, so that of two threads only one gets it
+                raise EngineError("networks are attached to this pipeline, or to one that shares its modules; leave that `attached` first")
+            marked.append(part)
+        yield
+    finally:
+        for part in marked:
+            delattr(part, _MARK)
+
+
+def cast_inside(before: "torch.dtype", now: "torch.dtype") -> EngineError:
+    return EngineError(
+        f"the model was cast from {before} to {now} while networks were attached; leave `attached` before casting. Outside of it "
+        "the model is as if it had been cast without them"
+    )

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
-from loraloom.errors import EngineError
+from loraloom.engine.live import weight_of
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module, Parameter
+    from torch.nn import Module
 
 Weighted = Sequence[tuple[Adapter, float]]
 
@@ -22,39 +22,37 @@ class Merged:
     """The weights that were changed, each with the bits that were there before."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Parameter, Tensor]] = []
+        self._kept: list[tuple[Module, str, Tensor | None]] = []  # None: there was no such parameter
 
     @property
     def nbytes(self) -> int:
-        return sum(kept.nbytes for _, kept in self._kept)
+        return sum(kept.nbytes for _, _, kept in self._kept if kept is not None)
 
     def add(self, layer: "Module", adapters: Weighted) -> None:
         """Add the weighted deltas to the layer's weight and bias, in place: storage and object stay the same."""
+        weight = weight_of(layer)
+        bias = torch.zeros(len(weight), device=weight.device)
         with torch.no_grad():
-            weight: Parameter = layer.weight  # type: ignore[assignment]
-            change = sum(strength * adapter.delta(weight) for adapter, strength in adapters)
-            self._change(weight, change)
-            bias: Parameter | None = getattr(layer, "bias", None)
-            shifts = [] if bias is None else [s * shift for adapter, s in adapters if (shift := adapter.bias_delta(bias)) is not None]
-            if bias is not None and shifts:
-                self._change(bias, sum(shifts))
+            self._change(layer, "weight", [strength * adapter.delta(weight) for adapter, strength in adapters])
+            shifts = [strength * shift for adapter, strength in adapters if (shift := adapter.bias_delta(bias)) is not None]
+            if shifts:
+                self._change(layer, "bias", shifts)
 
-    def _change(self, parameter: "Parameter", change: "Tensor | int") -> None:
-        self._kept.append((parameter, parameter.detach().clone()))
-        parameter.copy_(parameter.float() + change)  # float32 sum, one rounding to the weight's dtype
+    def _change(self, layer: "Module", name: str, changes: "list[Tensor]") -> None:
+        """Sums are in float32 at least, with one rounding to the parameter's dtype. A layer without bias has one meanwhile."""
+        parameter, total = getattr(layer, name), torch.stack(changes).sum(0)
+        self._kept.append((layer, name, None if parameter is None else parameter.detach().clone()))
+        if parameter is None:
+            setattr(layer, name, torch.nn.Parameter(total.to(weight_of(layer).dtype), requires_grad=False))
+        else:
+            parameter.copy_(parameter + total)
 
     def restore(self) -> None:
-        """Every weight back as it was; raises EngineError, after restoring, if the model was cast while it was changed."""
-        cast = []
+        """Every weight back as it was, on the device and in the dtype that the model has now."""
         with torch.no_grad():
             while self._kept:
-                parameter, kept = self._kept.pop()
-                if parameter.dtype == kept.dtype:
-                    parameter.copy_(kept)
+                layer, name, kept = self._kept.pop()
+                if kept is None:
+                    setattr(layer, name, None)
                 else:
-                    cast.append(f"{kept.dtype} to {parameter.dtype}")
-                    parameter.data = kept.to(parameter.device)
-        if cast:
-            raise EngineError(
-                f"the model was cast ({cast[0]}) while networks were merged; the weights are restored. Cast outside of `attached`"
-            )
+                    getattr(layer, name).copy_(kept)

@@ -1,0 +1,78 @@
+"""File -> LoraFile: recognise the base, match the names, take the tensors."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloom import tensorfile
+from loraloom.adapters import read_adapter
+from loraloom.bases import BASES, Base
+from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
+from loraloom.dialects.matching import match
+from loraloom.errors import BadTensor, UnknownFormat, WrongBase
+from loraloom.lazy import torch
+from loraloom.lorafile import LoraFile
+from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> LoraFile:
+    """Every adapter of a file, on the CPU, in the file's dtype; keys that fit nothing are in `unknown` with the reason.
+
+    Without `base` the file's own family is used. Raises FileError subclasses for a file that cannot be used, WrongBase if
+    it was made for another family than `base` (not with `force`: then what fits by name and shape is read), NothingApplied
+    if no key fits.
+    """
+    header = Header.read(path)
+    found = detect(header.shapes, header.metadata)
+    base, warnings = _choose(header.path, found, base, force=force)
+    dialect, groups, unknown = match(header, base)
+    adapters = {}
+    with tensorfile.open_tensors(header) as tensors:
+        for target, keys in groups.items():
+            group = {suffix: _taken(header.path, key, tensors[key]) for key, suffix in keys.items()}
+            spelled = {suffix: key for key, suffix in keys.items()}
+            adapters[target] = read_adapter(dialect.fix(group, spelled, target, header.metadata))
+    return LoraFile(adapters, dict(header.metadata), base.family, unknown, warnings, dialect.name, header.path)
+
+
+def _choose(path: Path, found: Detection, base: Base | None, *, force: bool) -> tuple[Base, tuple[str, ...]]:
+    """The base to match against, and what is doubtful about it."""
+    warnings = tuple(f"{path.name}: {sentence}" for sentence in found.contradictions)
+    if base is None:
+        own = by_family(found.family) if found.family else None
+        if own is None:
+            known = ", ".join(item.title for item in BASES)
+            raise UnknownFormat(f"{_made_for(path, found)}; loraloom knows {known}. Name a base to match by names and shapes")
+        return own, warnings
+    if not found.confident:
+        return base, (*warnings, f"{_made_for(path, found)}; matched with {base.title} by names and shapes")
+    if found.title == base.title:
+        return base, warnings
+    mismatch = f"{_made_for(path, found)}; the base is {base.title}{_same_width(found, base)}"
+    if not force:
+        raise WrongBase(f"{mismatch}. Use a LoRA for {base.title}, or another base")
+    return base, (*warnings, f"{mismatch}, and this was forced")
+
+
+def _made_for(path: Path, found: Detection) -> str:
+    if found.title == UNKNOWN:
+        return f"{path.name} does not say what base it was made for" + (f" ({found.evidence[-1]})" if found.evidence else "")
+    return f"{path.name} was made for {found.title} ({found.evidence[-1]})"
+
+
+def _same_width(found: Detection, base: Base) -> str:
+    """The base's counterpart of the width that tells the file's family."""
+    widths = {"cross-attention": base.context_width, "text encoder": base.text_widths[0]}
+    return next((f" ({width})" for what, width in widths.items() if found.evidence[-1].startswith(what)), "")
+
+
+def _taken(path: Path, key: str, tensor: "Tensor") -> "Tensor":
+    """A copy, as another program may write into the mapped file; raises BadTensor if a value is not finite."""
+    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
+    if not bool(torch.isfinite(torch.stack(torch.aminmax(wide)).double()).all()):
+        raise BadTensor(
+            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
+        )
+    return tensor.clone()

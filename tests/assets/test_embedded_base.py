@@ -1,0 +1,105 @@
+"""The embedded base is a complete Stable Diffusion pipeline that draws what it is asked for, and its LoRAs change how."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from loraloom import ImageRequest, Session, read
+from loraloom.bases import TINY
+from loraloom.bases.tiny.model import folder
+from loraloom.catalogue import Catalogue
+from loraloom.engine.live import recognise
+from loraloom.tensorfile import Header
+
+LORAS = folder().parent / "loras" / "tiny"
+NAMES = ("bobbin", "flat", "line")
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session()
+
+
+def picture(session: Session, prompt: str, seed: int = 3) -> np.ndarray:
+    request = ImageRequest(prompt=prompt, seed=seed, base="tiny")
+    return np.asarray(session.generate(request)[0].image.convert("RGB")).astype(int)
+
+
+def test_every_part_loads_with_its_own_class_from_the_folder() -> None:
+    parts = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer, "vae": AutoencoderKL}
+    for name, kind in parts.items():
+        assert isinstance(kind.from_pretrained(folder() / name), kind)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder())
+    assert recognise(pipeline) is TINY
+    assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings
+
+
+def test_it_is_small_and_names_no_machine() -> None:
+    files = [file for file in folder().rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 30 * 2**20
+    assert {file.name for file in files} >= {"vocab.json", "merges.txt", "model_index.json"}
+    for config in (file for file in files if file.suffix == ".json" and "vocab" not in file.name and file.name != "tokenizer.json"):
+        assert "_name_or_path" not in json.loads(config.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("prompt", "channel"), [("red apple", 0), ("green apple", 1), ("blue heart", 2)])
+def test_a_prompt_decides_the_colour(session: Session, prompt: str, channel: int) -> None:
+    drawn = picture(session, prompt)
+    ink = drawn[(drawn < 235).any(-1)]
+    assert len(ink) > 400
+    assert ink.mean(0).argmax() == channel
+
+
+def test_the_ground_is_white_and_the_middle_is_not(session: Session) -> None:
+    drawn = picture(session, "pizza")
+    border = np.concatenate([drawn[:2].reshape(-1, 3), drawn[-2:].reshape(-1, 3)])
+    assert (border > 240).all(-1).mean() > 0.9
+    assert (drawn[24:40, 24:40] < 235).any(-1).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_lora_says_what_it_is(name: str) -> None:
+    header = Header.read(LORAS / f"{name}.safetensors")
+    assert header.metadata["ss_base_model_version"] == TINY.version
+    assert header.metadata["modelspec.architecture"] == f"{TINY.architecture}/lora"
+    assert header.metadata["modelspec.trigger_phrase"]
+    assert header.metadata["modelspec.license"] == "Apache-2.0"
+    assert header.metadata["sshs_model_hash"] == header.content_hash()
+    assert header.file_size <= 600 * 2**10
+    assert Image.open(LORAS / f"{name}.preview.png").size == (256, 256)
+    file = read(LORAS / f"{name}.safetensors")
+    assert file.base == "tiny"
+    assert not file.unknown
+    assert Catalogue([LORAS.parent]).find(name).path == LORAS / f"{name}.safetensors"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_lora_changes_the_picture_and_at_0_does_not(session: Session, name: str) -> None:
+    plain = picture(session, "octopus")
+    assert (picture(session, f"octopus <lora:{name}:0>") == plain).all()
+    assert np.abs(picture(session, f"octopus <lora:{name}:1>") - plain).mean() > 4
+    assert (picture(session, "octopus") == plain).all()
+
+
+def test_ink_lines_are_black_on_white(session: Session) -> None:
+    """The taught drawings have no colour at all; the base's have."""
+    drawn = picture(session, "tomato, qlx <lora:line:1>")
+    plain = picture(session, "tomato")
+    assert np.ptp(drawn, -1).mean() < 0.4 * np.ptp(plain, -1).mean()
+
+
+def test_diffusers_draws_the_same_picture_with_the_same_file(session: Session) -> None:
+    """load_lora_weights applies the file through PEFT; equal within 2/255 (float32, other order of sums)."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder())
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(LORAS, weight_name="flat.safetensors")
+    options = {"num_inference_steps": 20, "guidance_scale": 2.5, "output_type": "np"}
+    theirs = pipeline("penguin, zvz", generator=torch.Generator().manual_seed(3), **options).images[0]
+    request = ImageRequest(prompt="penguin, zvz <lora:flat:1>", seed=3, base="tiny", steps=20, guidance=2.5)
+    ours = np.asarray(session.generate(request)[0].image.convert("RGB"))
+    assert np.abs(theirs * 255 - ours).max() <= 2

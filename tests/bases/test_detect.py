@@ -1,0 +1,147 @@
+"""Which base a file is for: metadata first, then names and widths; both sides named when it is refused."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from loraloom.bases import NANO, SD1, TINY
+from loraloom.bases.detect import detect
+from loraloom.dialects import read
+from loraloom.errors import NothingApplied, UnknownFormat, WrongBase
+
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+PEFT = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.lora_A.weight"
+OLD = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight"
+TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight"
+
+
+@pytest.mark.parametrize("key", [UNET, PEFT, OLD.replace("_lora.down", "_lora.lora.down")])
+@pytest.mark.parametrize(
+    ("width", "title"),
+    [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, "SDXL"), (192, "loraloom tiny 1"), (24, "loraloom nano 1"), (640, "an unknown base")],
+)
+def test_cross_attention_tells_the_family(key, width, title):
+    found = detect({key: (4, width), TEXT: (4, 768)}, {})
+    assert (found.title, found.evidence) == (title, (f"cross-attention {width} wide",))
+    assert found.confident
+
+
+@pytest.mark.parametrize(("width", "title"), [(768, "SD 1.x"), (1024, "SD 2.x"), (192, "loraloom tiny 1")])
+@pytest.mark.parametrize(
+    "key", [TEXT, TEXT.replace("lora_te_", "lora_te1_"), "text_encoder.encoder.layers.0.self_attn.q_proj.lora_A.weight"]
+)
+def test_without_a_denoiser_the_text_encoder_tells(key, width, title):
+    assert detect({key: (4, width)}, {}).title == title
+
+
+@pytest.mark.parametrize(
+    ("keys", "title"),
+    [
+        (["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"], "Flux.1"),
+        (["transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"], "Flux.1"),
+        (["lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight"], "SD 3"),
+        (["lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q.lora_down.weight"], "SDXL"),
+        (["unet.down_blocks.2.attentions.0.transformer_blocks.2.attn1.to_q.lora_A.weight"], "SDXL"),
+        (["lora_unet_conv_in.lora_down.weight", "lora_te1_x", "lora_te2_x"], "SDXL"),
+        (["transformer.transformer_blocks.5.attn.to_q.lora_A.weight"], "an unknown base"),
+        (["lora_unet_conv_in.lora_down.weight"], "an unknown base"),
+        ([], "an unknown base"),
+    ],
+)
+def test_names_that_only_one_family_has(keys, title):
+    assert detect(dict.fromkeys(keys, (4, 320)), {}).title == title
+
+
+@pytest.mark.parametrize(
+    ("metadata", "title"),
+    [
+        ({"ss_base_model_version": "sd_v1"}, "SD 1.x"),
+        ({"ss_base_model_version": "sd_1.5"}, "SD 1.x"),
+        ({"ss_base_model_version": "sd_v2_v"}, "SD 2.x"),
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, "SDXL"),
+        ({"ss_base_model_version": "flux1"}, "Flux.1"),
+        ({"ss_base_model_version": "5-large"}, "SD 3.5"),
+        ({"modelspec.architecture": "stable-diffusion-v1/lora"}, "SD 1.x"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SDXL"),
+        ({"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "SD 2.x"),
+        ({"modelspec.architecture": "Flux.1-dev/lora"}, "Flux.1"),
+        ({"ss_base_model_version": "something new", "modelspec.architecture": "flux-1-schnell"}, "Flux.1"),
+        ({"ss_base_model_version": "loraloom_tiny_1"}, "loraloom tiny 1"),
+        ({"ss_base_model_version": "loraloom_tiny_10"}, "loraloom tiny 10"),
+        ({"modelspec.architecture": "loraloom-tiny-2/lora"}, "loraloom tiny 2"),
+        ({"ss_v2": "True"}, "SD 2.x"),
+        ({"ss_v2": "False", "ss_output_name": "sdxl_flux1"}, "an unknown base"),
+        ({"ss_base_model_version": ""}, "an unknown base"),
+    ],
+    ids=str,
+)
+def test_metadata_tells_by_prefix(metadata, title):
+    assert detect({}, metadata).title == title
+
+
+def test_tensors_win_over_metadata_and_the_contradiction_is_reported():
+    found = detect({UNET: (4, 2048)}, {"ss_base_model_version": "sd_v1"})
+    assert (found.title, found.family) == ("SDXL", None)
+    assert found.contradictions == ("metadata says SD 1.x (ss_base_model_version = sd_v1), tensors say SDXL (cross-attention 2048 wide)",)
+
+
+def test_another_version_of_an_embedded_base_is_not_the_one_with_its_shapes():
+    for width in (192, 256):
+        assert detect({UNET: (4, width)}, {"ss_base_model_version": "loraloom_tiny_2"}).title == "loraloom tiny 2"
+
+
+# What reading makes of it.
+
+
+def lora(folder, width=768, out=320, **metadata):
+    prefix = UNET.removesuffix(".lora_down.weight")
+    save_file({UNET: torch.ones(2, width), f"{prefix}.lora_up.weight": torch.ones(out, 2)}, folder / "ink.safetensors", metadata or None)
+    return folder / "ink.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("made", "base", "sentence"),
+    [
+        ({"width": 2048}, SD1, "ink.safetensors was made for SDXL (cross-attention 2048 wide); the base is SD 1.x (768)"),
+        ({"width": 1024}, TINY, "was made for SD 2.x (cross-attention 1024 wide); the base is loraloom tiny 1 (192)"),
+        ({"ss_base_model_version": "flux1", "width": 5}, SD1, "was made for Flux.1 (ss_base_model_version = flux1); the base is SD 1.x."),
+        ({"width": 640}, SD1, "does not say what base it was made for (cross-attention 640 wide); the base is SD 1.x (768)"),
+        (
+            {"width": 192, "ss_base_model_version": "loraloom_tiny_2"},
+            TINY,
+            "was made for loraloom tiny 2 (ss_base_model_version = loraloom_tiny_2); the base is loraloom tiny 1",
+        ),
+    ],
+)
+def test_a_file_for_another_base_is_refused_with_both_names(tmp_path, made, base, sentence):
+    with pytest.raises(WrongBase) as caught:
+        read(lora(tmp_path, **made), base)
+    assert sentence in str(caught.value)
+
+
+def test_a_file_for_a_family_that_we_do_not_know_is_refused_without_a_base_too(tmp_path):
+    for made in ({"width": 2048}, {"width": 192, "ss_base_model_version": "loraloom_tiny_2"}, {"width": 640}):
+        with pytest.raises(UnknownFormat, match=r"loraloom knows loraloom tiny 1, SD 1.x, loraloom nano 1"):
+            read(lora(tmp_path, **made))
+
+
+def test_force_reads_what_fits_and_says_that_it_was_forced(tmp_path):
+    path = lora(tmp_path, ss_base_model_version="sdxl_base_v1-0", width=768)
+    found = read(path, SD1)  # its tensors are those of SD 1.x
+    assert "metadata says SDXL" in found.warnings[0]
+    path = lora(tmp_path, ss_base_model_version="loraloom_tiny_2", width=192, out=48)
+    found = read(path, TINY, force=True)
+    assert (found.base, len(found.adapters)) == ("tiny", 1)
+    assert "was made for loraloom tiny 2" in found.warnings[0]
+    assert found.warnings[0].endswith("and this was forced")
+    with pytest.raises(NothingApplied, match=r"none of its 2 tensors fits SD 1.x"):
+        read(lora(tmp_path, width=2048), SD1, force=True)
+
+
+def test_a_file_that_says_nothing_is_matched_with_a_warning(tmp_path):
+    tensors = {"lora_unet_conv_in.lora_down.weight": torch.ones(2, 4, 3, 3), "lora_unet_conv_in.lora_up.weight": torch.ones(16, 2, 1, 1)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    found = read(tmp_path / "x.safetensors", NANO)
+    assert found.warnings == ("x.safetensors does not say what base it was made for; matched with loraloom nano 1 by names and shapes",)
+    with pytest.raises(UnknownFormat, match="does not say what base it was made for"):
+        read(tmp_path / "x.safetensors")

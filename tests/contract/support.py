@@ -1,0 +1,77 @@
+"""Random adapters and networks for the laws. Values are large enough that a missing or doubled delta is seen."""
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from loraloom.adapters import LoRA
+from loraloom.bases import Base, Layer
+from loraloom.lorafile import LoraFile
+
+
+def random_lora(
+    *shape: int,
+    rank: int = 4,
+    alpha: float | None = 3.0,
+    tucker: bool = False,
+    bias: bool = False,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> LoRA:
+    """A LoRA for a weight of `shape` with nothing zero in it."""
+    generator = torch.Generator().manual_seed(seed)
+    out, columns, *kernel = shape
+    points = [1] * len(kernel)
+    tucker = tucker and bool(kernel)
+
+    def values(*size: int) -> Tensor:
+        return (torch.randn(size, generator=generator) / size[1] ** 0.5 if len(size) > 1 else torch.randn(size, generator=generator)).to(
+            dtype
+        )
+
+    return LoRA(
+        down=values(rank, columns, *(points if tucker else kernel)),
+        up=values(out, rank, *points),
+        mid=values(rank, rank, *kernel) if tucker else None,
+        alpha=None if alpha is None else torch.tensor(float(alpha)),
+        bias=values(out) if bias else None,
+    )
+
+
+def network(
+    base: Base, which: Callable[[Layer], bool] = lambda layer: layer.attention, *, share: float = 1.0, seed: int = 0, **options
+) -> LoraFile:
+    """A network on the Linear and convolution layers that `which` picks, or on a random share of them."""
+    pick = random.Random(seed)
+    layers = [layer for layer in base.layers if layer.kind in ("linear", "conv") and which(layer) and pick.random() < share]
+    adapters = {layer.target: random_lora(*layer.shape, seed=seed + index, **options) for index, layer in enumerate(layers)}
+    return LoraFile(adapters, {"ss_output_name": f"random {seed}"}, base.family)
+
+
+def everything(_: Layer) -> bool:
+    return True
+
+
+def fingerprint(pipeline) -> dict[str, str]:
+    """sha256 of every parameter and buffer of the pipeline's modules, with dtype and shape."""
+    found = {}
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module):
+            for path, tensor in component.state_dict(keep_vars=True).items():
+                content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                found[f"{name}.{path}"] = f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
+    return found
+
+
+def hooks(pipeline) -> int:
+    """How many forward hooks the pipeline's modules carry."""
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for part in parts for module in part.modules())
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
+    """Within `tolerance` of the largest expected value."""
+    return float((found.double() - expected.double()).abs().max()) <= tolerance * max(1e-30, float(expected.double().abs().max()))
