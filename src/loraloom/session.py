@@ -118,6 +118,7 @@ class Session:
         """Train a network as `config` says and write it. Sample pictures are drawn by this session, with the base's defaults."""
         from loraloom import train
 
+        config = config.model_copy(update={"base": config.base or self.settings.base})
         opened = self._open(config.base)
 
         def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":

@@ -23,7 +23,7 @@ class TrainConfig(BaseModel):
 
     pictures: Path = Field(description="folder with the pictures and their captions")
     trigger: str = Field("", max_length=200, description="word that calls what is learned; put in front of captions that lack it")
-    base: str = Field("tiny", description="base model: a family's name, a folder, a .safetensors file or a hub name")
+    base: str | None = Field(None, description="base model: tiny, a folder, a .safetensors file or a hub name [default: the setting's]")
     output: Path | None = Field(None, description="file to write [default: TRIGGER.safetensors]")
     title: str = Field("", description="title in the file's metadata [default: the file's name]")
     author: str = Field("", description="who made it, in the file's metadata")
@@ -83,6 +83,7 @@ class TrainConfig(BaseModel):
 class ResolvedConfig(TrainConfig):
     """A job in which everything is decided: what runs, and what is written down."""
 
+    base: str
     output: Path
     rank: int
     alpha: float
@@ -143,6 +144,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     rate = given.get("learning_rate", defaults.learning_rate)
     scheduler = given.get("scheduler", defaults.scheduler)
     decided = {
+        "base": base.family,
         "rank": rank,
         "alpha": float(rank),
         "conv_alpha": float(config.conv_rank or rank),

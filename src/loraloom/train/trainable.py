@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loraloom.adapters import TYPES, Adapter
 from loraloom.bases import Base, Target
-from loraloom.engine.live import components, live_modules, refuse_foreign_layers
+from loraloom.engine.live import claimed, components, live_modules, refuse_foreign_layers
 from loraloom.errors import NotSupported, TrainingError
 from loraloom.train.chance import generator
 from loraloom.train.targets import Planned
@@ -65,8 +65,9 @@ class Trainable(nn.Module):
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """The adapters act on the base inside; afterwards no hook is left."""
+        """The adapters act on the base inside; afterwards no hook is left. Raises EngineError if networks are attached to it."""
         with ExitStack() as hooks:
+            hooks.enter_context(claimed(components(self._view.pipeline).values()))
             for target, layer in self._layers.items():
                 handle = layer.register_forward_hook(_beside(self._adapters[target]))
                 hooks.callback(handle.remove)

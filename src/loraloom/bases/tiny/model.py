@@ -24,4 +24,4 @@ def load() -> "diffusers.StableDiffusionPipeline":
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     if not (folder() / "model_index.json").exists():
         raise BaseError(f"{folder()}: the embedded base is missing; install loraloom again")
-    return diffusers.StableDiffusionPipeline.from_pretrained(folder(), torch_dtype=torch.float32, local_files_only=True)
+    return diffusers.StableDiffusionPipeline.from_pretrained(folder(), dtype=torch.float32, local_files_only=True)
