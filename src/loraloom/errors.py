@@ -20,6 +20,7 @@ LoraError
 ├── BaseError              a base model that cannot be loaded
 ├── DatasetError           pictures or captions that cannot be trained on
 ├── TrainingError          a run that stopped itself: NaN loss, dead target, state of another run
+│   └── TrainingStopped    a run that was asked to stop; nothing is lost (train/result.py)
 └── SettingsError          a setting or option with a value that means nothing
 """
 
