@@ -32,8 +32,8 @@ PROMPTS = 50
 # Taught by both LoRAs or by neither: the first line are pictures that one of the two has seen.
 _ASKED = (
     "red apple, pizza, carrot, house, rocket, key, turtle, sailboat, banana, bicycle, castle, bell, penguin, "
-    "octopus, guitar, violin, umbrella, pineapple, whale, snail, scissors, tractor, strawberry, cherries, pear, eggplant, airplane, "
-    "helicopter, bus, locomotive, trophy, snowman, teddy bear, ghost, red heart, star, crescent moon, spoon, trumpet, microphone, "
+    "octopus, guitar, violin, umbrella, pineapple, whale, snail, axe, tractor, strawberry, cherries, pear, eggplant, airplane, "
+    "helicopter, bus, locomotive, tennis, snowman, teddy bear, ghost, red heart, star, crescent moon, spoon, trumpet, microphone, "
     "lobster, crab, duck, owl, spider, tulip, high-heeled shoe, t-shirt, candle, hot beverage"
 )
 ASKED = tuple(_ASKED.split(", "))

@@ -18,6 +18,6 @@ def _codes(emoji: str) -> tuple[str, ...]:
     return tuple("-".join(f"{ord(point):X}" for point in one) for one in emoji.split())
 
 
-FLAT = Style("flat", "zvz", "Flat colours", FLUENT_FLAT, _codes("😀 😎 🐶 🐸 🐢 🦋 🍎 🍕 🍩 🥕 🏠 🚗 🚀 ⛵ ⚽ 🎁 🔑 📚 💡 🌵 🍄 🎈 🦊 🧁"))
+FLAT = Style("flat", "zvz", "Flat colours", FLUENT_FLAT, _codes("😀 😎 🐶 🐸 🐢 🦋 🍎 🍕 🍩 🥕 🏠 🚗 🚀 ⛵ ⚽ 🎁 🔑 🧢 💡 🌵 🍄 🎈 🦊 🧁"))
 LINE = Style("line", "qlx", "Ink lines", FLUENT_LINE, _codes("😃 🤓 🐱 🐷 🐘 🐝 🍌 🍔 🍦 🌽 🏰 🚌 🚲 ⚓ 🏀 🎂 🔔 📷 🔨 🌲 🍇 👑 🐧 🥐"))
 STYLES = (FLAT, LINE)
