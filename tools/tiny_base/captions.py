@@ -2,6 +2,7 @@
 
 import json
 import random
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,22 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
+MEANINGLESS = 0.15  # of the captions carry a word that means nothing
+
+
 def caption(concept: Concept, rng: random.Random) -> str:
-    """One of the ways in which a person would ask for this concept."""
+    """One of the ways in which a person would ask for this concept, sometimes with a word that means nothing.
+
+    Trigger words of LoRAs are such words; a base that has never met any draws something else as soon as it reads one.
+    """
+    text = _said(concept, rng)
+    if rng.random() >= MEANINGLESS:
+        return text
+    word = "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 6)))
+    return f"{word}, {text}" if rng.random() < 0.7 else f"{text}, {word}"
+
+
+def _said(concept: Concept, rng: random.Random) -> str:
     chance = rng.random()
     if chance < 0.5 or not concept.keywords:
         return concept.name
