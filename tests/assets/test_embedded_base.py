@@ -34,7 +34,7 @@ def test_every_part_loads_with_its_own_class_from_the_folder() -> None:
     parts = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer, "vae": AutoencoderKL}
     for name, kind in parts.items():
         assert isinstance(kind.from_pretrained(folder() / name), kind)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder())
+    pipeline = StableDiffusionPipeline.from_pretrained(folder(), dtype=torch.float32)
     assert recognise(pipeline) is TINY
     assert pipeline.tokenizer.model_max_length == pipeline.text_encoder.config.max_position_embeddings
 
@@ -95,7 +95,7 @@ def test_ink_lines_are_black_on_white(session: Session) -> None:
 
 def test_diffusers_draws_the_same_picture_with_the_same_file(session: Session) -> None:
     """load_lora_weights applies the file through PEFT; equal within 2/255 (float32, other order of sums)."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder())
+    pipeline = StableDiffusionPipeline.from_pretrained(folder(), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(LORAS, weight_name="flat.safetensors")
     options = {"num_inference_steps": 20, "guidance_scale": 2.5, "output_type": "np"}
