@@ -22,7 +22,7 @@ def nano() -> Any:
     return pipeline
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_lora() -> Callable[..., Path]:
     """Write a random LoRA; the same arguments give the same bytes."""
     return write_random_lora

@@ -10,15 +10,13 @@ from loraloom.generate.infotext import Recipe
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    from conftest import write_random_lora
-
+def folder(tmp_path_factory, make_lora):
     path = tmp_path_factory.mktemp("loras")
-    write_random_lora(path / "ink.safetensors", seed=1, metadata={"ss_output_name": "Black ink"})
-    write_random_lora(path / "styles" / "neon.safetensors", seed=2)
-    write_random_lora(path / "a" / "twin.safetensors", seed=3)
-    write_random_lora(path / "b" / "twin.safetensors", seed=4)
-    write_random_lora(path / "sd.safetensors", SD1, rank=1)
+    make_lora(path / "ink.safetensors", seed=1, metadata={"ss_output_name": "Black ink"})
+    make_lora(path / "styles" / "neon.safetensors", seed=2)
+    make_lora(path / "a" / "twin.safetensors", seed=3)
+    make_lora(path / "b" / "twin.safetensors", seed=4)
+    make_lora(path / "sd.safetensors", SD1, rank=1)
     (path / "text.safetensors").write_text("this is only a text")
     return path
 
