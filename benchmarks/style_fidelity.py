@@ -29,7 +29,7 @@ SEPARATION, STYLED, CONTENT = 0.98, 0.80, 0.70  # what must hold
 TOP = 5
 PROMPTS = 50
 
-# Taught by both LoRAs or by neither: the first line are pictures that one of the two has seen.
+# The first line has pictures that one of the two LoRAs was taught from, as is bus; the others neither has seen.
 _ASKED = (
     "red apple, pizza, carrot, house, rocket, key, turtle, sailboat, banana, bicycle, castle, bell, penguin, "
     "octopus, guitar, violin, umbrella, pineapple, whale, snail, axe, tractor, strawberry, cherries, pear, eggplant, airplane, "
