@@ -28,6 +28,7 @@ LAYERS = {
     "bases": 1,
     "prompts": 1,
     "errors": 0,
+    "schedule": 0,
     "strength": 0,
     "settings": 0,
     "lazy": 0,

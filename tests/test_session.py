@@ -57,6 +57,22 @@ def test_several_pictures_equal_those_drawn_alone(draw):
         assert picture.recipe == alone.recipe
 
 
+def test_a_run_that_is_stopped_keeps_what_was_finished(session, draw):
+    [before] = draw("a cat <lora:ink:0.7>")
+    finished = []
+
+    def stop_at_the_third(index, picture):
+        finished.append((index, picture))
+        if index == 2:
+            raise KeyboardInterrupt
+
+    request = ImageRequest(prompt="a cat <lora:ink:0.7>", base="nano", seed=5, sampler="Euler", pictures=40)
+    with pytest.raises(KeyboardInterrupt):
+        session.generate(request, on_picture=stop_at_the_third)
+    assert [(index, picture.seed) for index, picture in finished] == [(0, 5), (1, 6), (2, 7)]
+    assert (pixels(draw("a cat <lora:ink:0.7>")[0]) == pixels(before)).all()  # networks and sampler are as before
+
+
 def test_the_same_network_twice_adds_up(draw):
     [once], [twice] = draw("a cat <lora:ink:0.75>"), draw("a cat <lora:ink:0.5> <lora:Black ink:0.25>")
     assert abs(pixels(once) - pixels(twice)).max() <= 1  # two rounded sums

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from loraloom.generate.request import GridRequest, ImageRequest
     from loraloom.lorafile import LoraFile, Mix
     from loraloom.prompts import parse
+    from loraloom.schedule import Schedule
     from loraloom.session import Session
     from loraloom.settings import Settings
-    from loraloom.strength import Schedule, Strength
+    from loraloom.strength import Strength
 
     __version__: str
 
@@ -38,7 +39,7 @@ _HOMES = {
     "Picture": "loraloom.generate.jobs",
     "Recipe": "loraloom.generate.infotext",
     "Report": "loraloom.engine",
-    "Schedule": "loraloom.strength",
+    "Schedule": "loraloom.schedule",
     "Session": "loraloom.session",
     "Settings": "loraloom.settings",
     "Strength": "loraloom.strength",

@@ -13,14 +13,15 @@ from loraloom.catalogue import Catalogue, Item
 from loraloom.errors import NotFound, PromptError, SettingsError
 from loraloom.generate.draw import OnStep, Shot, draw
 from loraloom.generate.grid import sheet
-from loraloom.generate.jobs import Job, Picture, draw_jobs
+from loraloom.generate.jobs import Job, OnPicture, Picture, draw_jobs
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest
 from loraloom.lorafile import LoraFile, Mix, Stack
 from loraloom.prompts import LoraTag, Prompt, parse
+from loraloom.schedule import number
 from loraloom.settings import Settings
-from loraloom.strength import Strength, number
+from loraloom.strength import Strength
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,8 +76,11 @@ class Session:
         """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders, as they are now."""
         return Catalogue([*self.settings.library, *self._folders])
 
-    def generate(self, request: ImageRequest, on_step: OnStep | None = None) -> list[Picture]:
-        """The request's pictures; picture i has the seed `seed + i`. Raises LoraError subclasses; the base stays untouched."""
+    def generate(self, request: ImageRequest, on_step: OnStep | None = None, on_picture: OnPicture | None = None) -> list[Picture]:
+        """The request's pictures; picture i has the seed `seed + i`. `on_picture` gets i and the picture as soon as it is finished.
+
+        Raises LoraError subclasses; the base stays untouched.
+        """
         prompt, negative = parse(request.prompt), parse(request.negative_prompt)
         library = self._library([prompt, negative])  # before the base is opened: mistakes show at once
         named, named_negative = self._find([prompt], library), self._find([negative], library)
@@ -86,7 +90,7 @@ class Session:
             Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, _notes(prompt))
             for i in range(request.pictures)
         ]
-        return draw_jobs(opened, jobs, request, on_step)
+        return draw_jobs(opened, jobs, request, on_step, on_picture)
 
     def grid(self, request: GridRequest, on_step: OnStep | None = None) -> Sheet:
         """Every prompt with every column, on one sheet; all pictures have the same seed. Raises as `generate` does."""
@@ -124,7 +128,7 @@ class Session:
         def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
             style = opened.style(Drawing())
             with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
-                return draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style)
+                return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
 
         return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note)
 

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from loraloom.bases import NANO, SD1, TINY
 from loraloom.bases.detect import detect
 from loraloom.dialects import read
-from loraloom.errors import NothingApplied, UnknownFormat, WrongBase
+from loraloom.errors import ShapeMismatch, UnknownFormat, WrongBase
 
 UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
 PEFT = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.lora_A.weight"
@@ -134,7 +134,7 @@ def test_force_reads_what_fits_and_says_that_it_was_forced(tmp_path):
     assert (found.base, len(found.adapters)) == ("tiny", 1)
     assert "was made for loraloom tiny 2" in found.warnings[0]
     assert found.warnings[0].endswith("and this was forced")
-    with pytest.raises(NothingApplied, match=r"none of its 2 tensors fits SD 1.x"):
+    with pytest.raises(ShapeMismatch, match=r"the adapter gives \[320, 2048\], unet\..* of SD 1.x has \[320, 768\]"):
         read(lora(tmp_path, width=2048), SD1, force=True)
 
 

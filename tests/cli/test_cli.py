@@ -11,6 +11,7 @@ from PIL import Image
 from loraloom import GridRequest, read_recipe
 from loraloom.bases import SD1
 from loraloom.cli import EXIT_CODES, main
+from loraloom.cli.output import Output
 
 
 @pytest.fixture
@@ -107,6 +108,20 @@ def test_an_interrupt_is_130(loraloom, monkeypatch):
 
     monkeypatch.setattr(Session, "generate", interrupted)
     assert loraloom("generate", "a")[0] == 130
+
+
+def test_an_interrupt_keeps_the_pictures_that_are_finished(loraloom, monkeypatch):
+    save = Output.save
+
+    def interrupted(self, image, text, *, title, index=0, key="parameters"):
+        if index == 2:
+            raise KeyboardInterrupt
+        return save(self, image, text, title=title, index=index, key=key)
+
+    monkeypatch.setattr(Output, "save", interrupted)
+    code, out, _ = loraloom("generate", "a cat", "-n", 5, "--seed", 7)
+    assert (code, out) == (130, "outputs/0001-a-cat.png\noutputs/0002-a-cat.png\n")
+    assert [read_recipe(path).seed for path in out.split()] == [7, 8]
 
 
 def test_grid_saves_a_sheet_that_can_be_drawn_again(loraloom):

@@ -15,7 +15,8 @@ from loraloom.engine.branch import Branches
 from loraloom.engine.merge import Merged
 from loraloom.errors import EngineError, NothingApplied, NotSupported, SettingsError, WrongBase
 from loraloom.lorafile import LoraFile, Mix
-from loraloom.strength import LBW_PRESETS, MODULES, Position, Schedule, Strength
+from loraloom.schedule import Position, Schedule
+from loraloom.strength import LBW_PRESETS, MODULES, Strength
 
 MODES = pytest.mark.parametrize("mode", ["merge", "branch"])
 of = Strength.of

@@ -21,8 +21,12 @@ def pixels(image):
     return np.asarray(image, dtype=int)
 
 
+def drawn(pipeline, shots, style, **more):
+    return list(draw(pipeline, shots, style, **more))
+
+
 def test_the_same_seed_gives_the_same_bits(nano):
-    first, again, other = (draw(nano, [Shot("a cat", seed)], Style(4))[0] for seed in (3, 3, 4))
+    first, again, other = (drawn(nano, [Shot("a cat", seed)], Style(4))[0] for seed in (3, 3, 4))
     assert (pixels(first) == pixels(again)).all()
     assert (pixels(first) != pixels(other)).any()
 
@@ -31,14 +35,14 @@ def test_the_same_seed_gives_the_same_bits(nano):
 def test_a_batch_equals_its_pictures_alone(nano, sampler):
     style = Style(4, 2.5, sampler=sampler)
     shots = [Shot("a cat", 3, "dog"), Shot("a red house on a hill", 3), Shot("", 8), *(Shot("a cat", seed) for seed in range(20))]
-    together = draw(nano, shots, style)  # more than one batch
+    together = drawn(nano, shots, style)  # more than one batch
     for shot, picture in list(zip(shots, together, strict=True))[::5]:
-        alone = draw(nano, [shot], style)[0]
+        alone = drawn(nano, [shot], style)[0]
         assert abs(pixels(alone) - pixels(picture)).max() <= 1  # of 255: matrix products of another height round differently
 
 
 def test_sizes_are_what_was_asked_for(nano):
-    assert draw(nano, [Shot("a cat", 1)], Style(2, width=24, height=40))[0].size == (24, 40)
+    assert drawn(nano, [Shot("a cat", 1)], Style(2, width=24, height=40))[0].size == (24, 40)
 
 
 def test_the_pipeline_is_left_as_it_was(nano):
@@ -46,9 +50,9 @@ def test_the_pipeline_is_left_as_it_was(nano):
         raise KeyboardInterrupt
 
     before = nano.scheduler
-    draw(nano, [Shot("a cat", 1)], Style(2, sampler="Euler"))
+    drawn(nano, [Shot("a cat", 1)], Style(2, sampler="Euler"))
     with pytest.raises(KeyboardInterrupt):
-        draw(nano, [Shot("a cat", 1)], Style(2, sampler="Euler"), clock=Clock(2, interrupt))
+        drawn(nano, [Shot("a cat", 1)], Style(2, sampler="Euler"), clock=Clock(2, interrupt))
     assert nano.scheduler is before
     assert own_sampler(nano) == "DDIM"
 
@@ -58,7 +62,7 @@ def test_progress_counts_every_step_of_every_picture(nano):
     shots = [Shot("a cat", seed) for seed in range(20)]
     for sampler in (None, "Heun", "PLMS"):
         heard.clear()
-        draw(nano, shots, Style(3, sampler=sampler), clock=Clock(60, heard.append))
+        drawn(nano, shots, Style(3, sampler=sampler), clock=Clock(60, heard.append))
         assert [progress.step for progress in heard] == [16, 32, 48, 52, 56, 60]
     assert heard[0].rate == 0
     assert heard[0].seconds_left == math.inf
@@ -72,22 +76,22 @@ def test_progress_counts_every_step_of_every_picture(nano):
     ("sampler", "near"), [("Euler", 1.1), ("PLMS", 1.1), ("DDIM", 1.1), ("Heun", 0.8), ("DPM2", 0.8), ("DPM++ 2M", 0.8), ("UniPC", 0.8)]
 )
 def test_samplers_agree_on_a_base_with_zero_terminal_snr(zero_snr, sampler, near):
-    [exact] = draw(zero_snr, [Shot("a cat", 1)], Style(200, 1.0))
-    [found] = draw(zero_snr, [Shot("a cat", 1)], Style(40, 1.0, sampler=sampler))
+    [exact] = drawn(zero_snr, [Shot("a cat", 1)], Style(200, 1.0))
+    [found] = drawn(zero_snr, [Shot("a cat", 1)], Style(40, 1.0, sampler=sampler))
     assert abs(pixels(found) - pixels(exact)).mean() < near
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if not name.startswith("LMS")])
 def test_every_sampler_draws(nano, zero_snr, sampler):
     for pipeline in (nano, zero_snr):
-        [image] = draw(pipeline, [Shot("a cat", 1)], Style(5, 2.5, sampler=sampler))
+        [image] = drawn(pipeline, [Shot("a cat", 1)], Style(5, 2.5, sampler=sampler))
         assert pixels(image).std() > 5
 
 
 @pytest.mark.skipif(find_spec("scipy") is not None, reason="scipy is installed")
 def test_a_sampler_whose_package_is_missing_says_so(nano):
     with pytest.raises(NotSupported, match="LMS needs a package that is not installed"):
-        draw(nano, [Shot("a cat", 1)], Style(5, sampler="LMS"))
+        drawn(nano, [Shot("a cat", 1)], Style(5, sampler="LMS"))
 
 
 def test_a_sampler_that_cannot_make_these_steps_says_so(nano, zero_snr):
@@ -104,7 +108,7 @@ def test_a_pipeline_of_another_kind_is_refused():
     pipeline = Video()
     pipeline.scheduler = DDIMScheduler()
     with pytest.raises(NotSupported, match="Video takes no callback_on_step_end, generator"):
-        draw(pipeline, [Shot("a cat", 1)], Style(2))
+        drawn(pipeline, [Shot("a cat", 1)], Style(2))
 
 
 @pytest.fixture

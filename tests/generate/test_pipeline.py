@@ -15,7 +15,7 @@ def test_a_folder_in_diffusers_layout_draws_as_the_pipeline_that_was_saved(nano,
     nano.save_pretrained(tmp_path / "mine")
     capfd.readouterr()
     opened = open_pipeline(str(tmp_path / "mine"))
-    images = [draw(pipeline, [Shot("a cat", 1)], Style(3))[0] for pipeline in (nano, opened)]
+    images = [next(draw(pipeline, [Shot("a cat", 1)], Style(3))) for pipeline in (nano, opened)]
     assert (np.asarray(images[0]) == np.asarray(images[1])).all()
     assert "it/s" not in capfd.readouterr().err  # no progress bars but ours
 

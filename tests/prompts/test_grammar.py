@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from loraloom.errors import LoraError, PromptError
 from loraloom.prompts import LoraTag, parse, parse_lenient
 from loraloom.prompts.tag import SCHEDULE_KEYS
-from loraloom.strength import LBW_PRESETS, MODULES, Place, Point, Position, Schedule, Strength, never_on
+from loraloom.schedule import Point, Position, Schedule, never_on
+from loraloom.strength import LBW_PRESETS, MODULES, Place, Strength
 
 TE, TE2, IN, MID, OUT = (
     Place("text_encoder"),

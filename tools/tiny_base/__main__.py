@@ -37,7 +37,7 @@ def train_tokenizer(work: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.tiny_base", description=__doc__)
-    parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "export"))
+    parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "export", "restore"))
     parser.add_argument("--work", type=Path, default=Path("build/tiny"))
     parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000")
     parser.add_argument("--batch", type=int, default=32)
@@ -53,6 +53,8 @@ def main() -> None:
         cache_latents(arguments.work)
     elif arguments.stage == "export":
         export.export(arguments.work)
+    elif arguments.stage == "restore":
+        export.restore(arguments.work)
     else:
         train_denoiser(arguments.work, arguments.steps or 5000, arguments.batch, arguments.rate)
 

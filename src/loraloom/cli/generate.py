@@ -60,15 +60,19 @@ def generate(
     )
     session = Session(lora_folders=lora_folder or ())
     place = Output.of(output or session.settings.output_folder, pictures=pictures, overwrite=overwrite)
-    started = time.perf_counter()
-    with progress_bar(f"opening {base or session.settings.base}") as on_step:
-        drawn = session.generate(request, on_step)
-    seconds = time.perf_counter() - started
-    paths = []
-    for index, picture in enumerate(drawn):
+    paths: list[Path] = []
+
+    def save(index: int, picture: "Picture") -> None:
         paths.append(place.save(picture.image, str(picture.recipe), title=parse(prompt).text, index=index))
+
+    started = time.perf_counter()
+    try:
+        with progress_bar(f"opening {base or session.settings.base}") as on_step:
+            drawn = session.generate(request, on_step, save)
+    finally:  # what was finished before a mistake or Ctrl-C is on the disk: say where
         if not as_json:
-            print(paths[-1])
+            print(*paths, sep="\n", end="\n" if paths else "")
+    seconds = time.perf_counter() - started
     if as_json:
         print_json(_document(drawn, paths, seconds))
     else:

@@ -10,7 +10,7 @@ from loraloom.bases import Base, Target
 from loraloom.dialects.base import Dialect, split
 from loraloom.dialects.kohya import Kohya
 from loraloom.dialects.peft import Peft
-from loraloom.errors import FileError, NothingApplied, UnknownFormat, suggestion
+from loraloom.errors import FileError, NothingApplied, ShapeMismatch, UnknownFormat, suggestion
 from loraloom.tensorfile import Header
 
 DIALECTS: tuple[Dialect, ...] = (Kohya(), Peft())
@@ -34,19 +34,27 @@ class Match(NamedTuple):
 
 
 def match(header: Header, base: Base) -> Match:
-    """The dialect that names the most tensors, what fits `base`, and why the rest does not. Raises NothingApplied if nothing fits."""
+    """The dialect that names the most tensors, what fits `base`, and why the rest does not.
+
+    Raises NothingApplied if nothing fits, ShapeMismatch if the names do and the shapes do not.
+    """
     candidates = [(dialect, _group(header, base, dialect)) for dialect in DIALECTS]
     dialect, grouped = max(candidates, key=lambda item: sum(map(len, item[1].values())))
     used = {key for keys in grouped.values() for key in keys}
     unknown = [f"{key}: {base.title} has no module of this name" for key in header.entries if key not in used]
-    fitting = {}
+    fitting, shaped_else = {}, []
     for target, keys in grouped.items():
         reason = _misfit(header, base, target, keys)
+        if reason is None and (reason := _other_shape(header, base, target, keys)):
+            shaped_else.append(reason)
         if reason:
             unknown += [f"{key}: {reason}" for key in keys]
         else:
             fitting[target] = keys
     if not fitting:
+        if shaped_else:
+            others = f" (and {len(shaped_else) - 1} more of its modules)" if len(shaped_else) > 1 else ""
+            raise ShapeMismatch(f"{header.path.name}: {shaped_else[0]}{others}; nothing of it fits. Use it with the base it was made for")
         first = "; ".join(unknown[:2]) or "the file has no tensors"
         raise NothingApplied(f"{header.path.name}: none of its {len(header.entries)} tensors fits {base.title}: {first}")
     return Match(dialect, fitting, tuple(unknown))
@@ -71,7 +79,7 @@ def _group(header: Header, base: Base, dialect: Dialect) -> dict[Target, dict[st
 
 
 def _misfit(header: Header, base: Base, target: Target, keys: Mapping[str, str]) -> str | None:
-    """Why these tensors cannot be this target's adapter, or None."""
+    """Why these tensors are no adapter for a module like this target, or None."""
     layer = base.by_target[target]
     shapes = {suffix: header.entries[key].shape for key, suffix in keys.items()}
     if len(shapes) < len(keys):
@@ -88,5 +96,14 @@ def _misfit(header: Header, base: Base, target: Target, keys: Mapping[str, str])
     whole = [suffix for key, suffix in keys.items() if suffix not in kind.numbers() and "F" not in header.entries[key].dtype]
     if whole:
         return f"{', '.join(whole)} of {target} should hold floating-point numbers"
+    return None
+
+
+def _other_shape(header: Header, base: Base, target: Target, keys: Mapping[str, str]) -> str | None:
+    """Both shapes, where an adapter is one for a module of another shape than this target's."""
+    shapes, layer = {suffix: header.entries[key].shape for key, suffix in keys.items()}, base.by_target[target]
+    kind = adapter_type(shapes)
+    if kind is None:
+        return None
     given = kind.delta_shape(shapes, layer.shape)
     return None if given == layer.shape else f"the adapter gives {list(given)}, {target} of {base.title} has {list(layer.shape)}"

@@ -22,7 +22,7 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
 
     Without `base` the file's own family is used. Raises FileError subclasses for a file that cannot be used, WrongBase if
     it was made for another family than `base` (not with `force`: then what fits by name and shape is read), NothingApplied
-    if no key fits.
+    if no key fits, ShapeMismatch if names fit and no shape does.
     """
     header = Header.read(path)
     found = detect(header.shapes, header.metadata)

@@ -3,7 +3,7 @@
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,17 +72,17 @@ class Style:
     sampler: str | None = None
 
 
-def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | None = None) -> "list[Image]":
-    """One picture for each shot, in order. Each draws its noise from its own CPU generator, so a picture is the same alone
-    and in a batch (up to the rounding of the matrix products, at most 1/255). Raises NotSupported for a pipeline that cannot.
+def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | None = None) -> "Generator[Image]":
+    """One picture for each shot, in order, each batch as soon as it is finished.
+
+    Each picture draws its noise from its own CPU generator, so it is the same alone and in a batch (up to the rounding of the
+    matrix products, at most 1/255). Raises NotSupported for a pipeline that cannot draw pictures.
     """
     size = _batch_size(pipeline, style)
     clock = clock or Clock(style.steps * len(shots), None)
-    pictures: list[Image] = []
     with _sampling(pipeline, style):
         for start in range(0, len(shots), size):
-            pictures += _draw_batch(pipeline, shots[start : start + size], style, clock)
-    return pictures
+            yield from _draw_batch(pipeline, shots[start : start + size], style, clock)
 
 
 def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock) -> "list[Image]":

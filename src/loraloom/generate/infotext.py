@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from loraloom.errors import FileError
-from loraloom.strength import number
+from loraloom.schedule import number
 
 _NEGATIVE = "Negative prompt:"
 # The WebUI's own expression, with a bound on a key's length: a stranger's text is read in linear time.

@@ -1,7 +1,7 @@
 """From jobs to pictures: one attach for all jobs of the same mix, and the recipe of each picture."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -43,9 +43,17 @@ class Picture:
     notes: tuple[str, ...]  # for the person who asked: what was left out, and why
 
 
-def draw_jobs(opened: Opened, jobs: Sequence[Job], request: Drawing, on_step: OnStep | None = None) -> list[Picture]:
-    """One picture for each job, in order. Jobs of the same mix are drawn together. Raises what the engine raises, and MatchError
-    where a part of a network does not fit and the request is strict."""
+OnPicture = Callable[[int, Picture], None]  # the place of its job, and the picture
+
+
+def draw_jobs(
+    opened: Opened, jobs: Sequence[Job], request: Drawing, on_step: OnStep | None = None, on_picture: OnPicture | None = None
+) -> list[Picture]:
+    """One picture for each job, in order; `on_picture` gets each as soon as it is finished, so that a long run loses nothing.
+
+    Jobs of the same mix are drawn together. Raises what the engine raises, and MatchError where a part of a network does not
+    fit and the request is strict.
+    """
     style = opened.style(request)
     clock = Clock(style.steps * len(jobs), on_step)
     by_mix: dict[Mix, list[int]] = {}
@@ -53,13 +61,15 @@ def draw_jobs(opened: Opened, jobs: Sequence[Job], request: Drawing, on_step: On
         by_mix.setdefault(job.mix, []).append(index)
     pictures: dict[int, Picture] = {}
     for mix, places in by_mix.items():
-        with _attached(opened, mix, style, request) as report:
-            images = draw(opened.pipeline, [jobs[place].shot for place in places], style, clock=clock)
-        for place, image in zip(places, images, strict=True):
-            job = jobs[place]
-            notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style.steps))
-            recipe = _recipe(opened, job, style, image)
-            pictures[place] = Picture(image, recipe, job.shot.seed, report, notes)
+        drawing = draw(opened.pipeline, [jobs[place].shot for place in places], style, clock=clock)
+        with _attached(opened, mix, style, request) as report, closing(drawing) as images:
+            for place, image in zip(places, images, strict=True):
+                job = jobs[place]
+                notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style.steps))
+                recipe = _recipe(opened, job, style, image)
+                pictures[place] = Picture(image, recipe, job.shot.seed, report, notes)
+                if on_picture:
+                    on_picture(place, pictures[place])
     return [pictures[index] for index in range(len(jobs))]
 
 

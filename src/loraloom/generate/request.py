@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from loraloom.errors import SettingsError, suggestion
 from loraloom.generate.samplers import SAMPLERS
 from loraloom.prompts import LoraTag
+from loraloom.schedule import Schedule
 from loraloom.settings import explain
-from loraloom.strength import Schedule
 
 MAX_SEED = 2**53  # whole in JavaScript and JSON readers; the seeds of a batch count up from the first
 MAX_SIDE = 8192

@@ -8,7 +8,8 @@ from typing import Any
 from loraloom.errors import PromptError, suggestion
 from loraloom.prompts.tag import SCHEDULE_KEYS, UNQUOTED_NAME, LoraTag
 from loraloom.prompts.values import Piece, read_dyn, read_lbw, read_module, read_place, read_schedule
-from loraloom.strength import LBW_PRESETS, Schedule, Strength, never_on
+from loraloom.schedule import Schedule, never_on
+from loraloom.strength import LBW_PRESETS, Strength
 
 _OPENING = re.compile(r"<(?:lora|lyco):\s*", re.IGNORECASE)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)

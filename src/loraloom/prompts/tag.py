@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass, field, replace
 
-from loraloom.strength import LBW_PRESETS, Schedule, Strength, number
+from loraloom.schedule import Schedule, number
+from loraloom.strength import LBW_PRESETS, Strength
 
 # A name without quotes ends at the first colon, save for the one of `hf:owner/repo` and of a drive letter.
 UNQUOTED_NAME = re.compile(r"hf:[^:/<>]+/[^:<>]*|[A-Za-z]:[\\/][^:<>]*|[^:<>]*")

@@ -7,19 +7,8 @@ from decimal import Decimal
 from itertools import pairwise
 
 from loraloom.errors import PromptError, suggestion
-from loraloom.strength import (
-    LBW_BLOCKS,
-    LBW_PRESETS,
-    MAX_POINTS,
-    MAX_STRENGTH,
-    MODULES,
-    Point,
-    Position,
-    Schedule,
-    Unit,
-    bare_unit,
-    number,
-)
+from loraloom.schedule import MAX_POINTS, MAX_STRENGTH, Point, Position, Schedule, Unit, bare_unit, number
+from loraloom.strength import LBW_BLOCKS, LBW_PRESETS, MODULES
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _POSITION = re.compile(rf"({_NUMBER.pattern})(s|%)?")
