@@ -87,7 +87,7 @@ def train(name: str, work: Path) -> None:
         ),
         progress=lambda state: print(state, flush=True) if state.step % 50 == 0 else None,
     )
-    for extra in (*TARGET.glob("*.png"), *TARGET.glob("*.jsonl")):
+    for extra in (*TARGET.glob("*.loss.png"), *TARGET.glob("*.jsonl")):
         shutil.move(extra, work / "loras" / extra.name)
     print(result)
 

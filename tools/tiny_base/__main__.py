@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from tools.tiny_base import autoencoder, captions, denoiser, export, pictures, vocabulary
+from tools.tiny_base import autoencoder, captions, decoder, denoiser, export, pictures, vocabulary
 from transformers import CLIPTokenizer
 
 
@@ -31,15 +31,23 @@ def train_denoiser(work: Path, steps: int, batch: int, peak: float) -> None:
     denoiser.train(data, work / "denoiser", steps=steps, batch=batch, peak=peak)
 
 
+def train_decoder(work: Path, steps: int) -> None:
+    everything, _ = pictures.load(work)
+    chosen = [index for index, concept in enumerate(everything) if vocabulary.taught(concept)]
+    latents = load_file(work / "latents.safetensors")["latents"][chosen]
+    names = [everything[index].name for index in chosen]
+    decoder.run(work, steps, latents, names, pictures.for_denoiser(work)[chosen], pictures.for_autoencoder(work))
+
+
 def train_tokenizer(work: Path) -> None:
     captions.train_tokenizer(pictures.load(work)[0], work / "tokenizer")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.tiny_base", description=__doc__)
-    parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "export", "restore"))
+    parser.add_argument("stage", choices=("tokenizer", "autoencoder", "latents", "denoiser", "decoder", "export", "restore"))
     parser.add_argument("--work", type=Path, default=Path("build/tiny"))
-    parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000")
+    parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000, decoder: 350")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of the denoiser")
     parser.add_argument("--threads", type=int, default=2)
@@ -51,6 +59,8 @@ def main() -> None:
         train_autoencoder(arguments.work, arguments.steps or 5000)
     elif arguments.stage == "latents":
         cache_latents(arguments.work)
+    elif arguments.stage == "decoder":
+        train_decoder(arguments.work, arguments.steps or 350)
     elif arguments.stage == "export":
         export.export(arguments.work)
     elif arguments.stage == "restore":

@@ -23,7 +23,7 @@ class Defaults:
 
 DEFAULTS: Mapping[str, Defaults] = {
     # No min-SNR weights: they leave out the noisiest steps, where this base (zero terminal SNR) decides its colours.
-    "tiny": Defaults(rank=8, learning_rate=1e-3, steps=1000, batch=4, min_snr_gamma=0),
+    "tiny": Defaults(rank=8, learning_rate=1e-3, steps=750, batch=4, min_snr_gamma=0),
     "sd1": Defaults(rank=16, learning_rate=1e-4, steps=1500, batch=1),
     "nano": Defaults(rank=4, learning_rate=1e-3, steps=20, batch=2),
 }
