@@ -5,7 +5,7 @@ import pytest
 
 from loraloom import GridRequest, ImageRequest, LoraError, Session
 from loraloom.bases import SD1
-from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, NotSupported, PromptError, WrongBase
+from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, PromptError, WrongBase
 from loraloom.generate.infotext import Recipe
 
 
@@ -148,12 +148,23 @@ def test_mistakes_in_a_prompt_are_found_before_the_base_is_opened(session):
             session.generate(ImageRequest(prompt=prompt, base="no such base"))
 
 
-def test_what_the_engine_does_not_run_is_refused_by_name(draw):
-    for values in ({"prompt": "a <lora:ink:0~1>"}, {"prompt": "a", "negative_prompt": "<lora:ink:1>"}):
-        try:
-            draw(**values)
-        except NotSupported as error:
-            assert "ink" in str(error) or "negative prompt" in str(error)  # noqa: PT017 - an engine that can do it may
+def test_a_schedule_draws_what_its_numbers_say(draw):
+    steady, early, late = (pixels(draw(f"a cat <lora:ink:{value}>")[0]) for value in ("0.9", "0.9@1,0@3", "0@1,0.9@3"))
+    assert abs(steady - early).max() > 3
+    assert abs(steady - late).max() > 3
+    assert abs(early - late).max() > 3
+    assert (pixels(draw("a cat <lora:ink:0.9@1,0.9@3>")[0]) == steady).all()
+    assert draw("a cat <lora:ink:0~1>")[0].report.mode == "branch"
+    assert "position 9 is after the last of 4 steps" in " ".join(draw("a cat <lora:ink:0.1@1,0.9@9>")[0].notes)
+
+
+def test_a_tag_in_the_negative_prompt_runs_on_its_half(draw):
+    [plain], [negative] = (draw("a cat", negative_prompt=text) for text in ("dogs", "dogs <lora:ink:1>"))
+    assert abs(pixels(plain) - pixels(negative)).max() > 3
+    assert negative.recipe.negative_prompt == "dogs <lora:ink:1>"
+    [without] = draw("a cat", negative_prompt="dogs <lora:ink:1>", guidance=1.0)
+    assert "tags in the negative prompt do nothing" in " ".join(without.notes)
+    assert (pixels(without) == pixels(draw("a cat", negative_prompt="dogs", guidance=1.0)[0])).all()
 
 
 def test_what_is_not_done_is_said(draw):

@@ -126,16 +126,23 @@ class Strength:
     @cached_property
     def is_constant(self) -> bool:
         """True if no module's strength changes from step to step, whatever the number of steps."""
+        return all(self.constant_at(place) for place in _PLACES)
+
+    def constant_at(self, place: Place) -> bool:
+        """True if a module at `place` has one strength at every step, whatever the number of steps."""
         first = (Position(0.0, "step"), Position(1.0, "step"), Position(0.0, "fraction"), None)
         always = self.start in first and self.stop in (Position(1.0, "fraction"), None)
-        schedules = [self._schedule(place) for place in _PLACES if self._covers(place)]
-        own = self._is_own_zero or (always and all(schedule.constant for schedule in schedules))
-        return own and all(part.is_constant for part in self.also)
+        own = self._own_zero_at(place) or (always and self._schedule(place).constant)
+        return own and all(part.constant_at(place) for part in self.also)
+
+    def zero_at(self, place: Place) -> bool:
+        """True if every tag is 0 at `place` at every step."""
+        return self._own_zero_at(place) and all(part.zero_at(place) for part in self.also)
 
     @cached_property
     def is_zero(self) -> bool:
         """True if every tag of this network is 0 at every place and step: it need not be loaded."""
-        return self._is_own_zero and all(part.is_zero for part in self.also)
+        return all(self.zero_at(place) for place in _PLACES)
 
     @property
     def lbw_blocks(self) -> frozenset[int]:
@@ -151,13 +158,12 @@ class Strength:
             late.append(self.start)
         return (*late, *(position for part in self.also for position in part.unreachable(steps)))
 
-    @cached_property
-    def _is_own_zero(self) -> bool:
-        def zero(place: Place) -> bool:
-            factors = () if self.lbw is None else self.lbw[:1] if place.is_text else self.lbw[1:]
-            return (self.lbw is not None and not any(factors)) or not any(point.value for point in self._schedule(place).points)
-
-        return all(zero(place) for place in _PLACES if self._covers(place))
+    def _own_zero_at(self, place: Place) -> bool:
+        if not self._covers(place) or not any(point.value for point in self._schedule(place).points):
+            return True
+        # A third's outermost number says nothing of its other blocks, so a place without a block is 0 only where all are.
+        named = place.is_text or place.block is not None
+        return self.lbw is not None and (self._factor(place) == 0 if named else not any(self.lbw[1:]))
 
     def _covers(self, place: Place) -> bool:
         return self.module is None or place.component in MODULES[self.module]

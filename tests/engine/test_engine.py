@@ -9,10 +9,12 @@ import torch
 from support import close, everything, fingerprint, hooks, network, random_lora
 from torch import nn
 
-from loraloom.bases import NANO, TINY, Target
+from loraloom.bases import NANO, SD1, TINY, Target
 from loraloom.engine import Engine
 from loraloom.engine.branch import Branches
 from loraloom.engine.merge import Merged
+from loraloom.engine.mixture import Mixture
+from loraloom.engine.run import Run
 from loraloom.errors import EngineError, NothingApplied, NotSupported, SettingsError, WrongBase
 from loraloom.lorafile import LoraFile, Mix
 from loraloom.schedule import Position, Schedule
@@ -112,7 +114,7 @@ def test_a_hundred_random_rounds_with_faults_leave_every_bit(pipeline, monkeypat
         with monkeypatch.context() as patch:
             if outcome == "attach":
                 left = [dice.randrange(1, 40)]
-                for live, inner in ((Merged, "_change"), (Branches, "add")):
+                for live, inner in ((Merged, "_change_weight"), (Merged, "_change_bias"), (Branches, "add"), (Run, "following")):
                     patch.setattr(live, inner, failing(getattr(live, inner), left, after=dice.random() < 0.5))
             try:
                 with engine.attached(stack, mode=mode):
@@ -171,6 +173,7 @@ FOLLOWED = {
     "module te": (Strength(module="te"), lambda target: target.component == "text_encoder"),
     "module unet": (Strength(module="unet"), lambda target: target.component == "unet"),
     "also": (of(0.5) + Strength(mid=Schedule.of(2)), lambda target: 2.5 if third(target) == "mid" else 1.5),
+    "dyn of more ranks than there are": (Strength(dyn=99), lambda _: 1),
     "start and stop that leave nothing out": (Strength(start=Position(1, "step"), stop=Position(1, "fraction")), lambda _: 1),
 }
 
@@ -188,17 +191,8 @@ def test_a_strength_touches_what_it_says_and_nothing_else(pipeline, field, mode)
 
 
 REFUSED = {
-    "a schedule": (Strength(Schedule.ramp(0, 1)), "change by step"),
-    "a schedule of a component": (Strength(te=Schedule.ramp(0, 1)), "change by step"),
-    "a schedule in a further tag": (of(1) + Strength(mid=Schedule.ramp(0, 1)), "change by step"),
-    "start": (Strength(start=Position(2, "step")), "change by step"),
-    "stop": (Strength(stop=Position(0.5, "fraction")), "change by step"),
-    "dyn": (Strength(dyn=2), "dyn"),
-    "dyn in a further tag": (Strength(also=(Strength(dyn=2),)), "dyn"),
-    **{
-        f"lbw {count}": (Strength(lbw=(1.0,) * count), f"is for a base of {blocks} blocks, loraloom nano 1 has 9")
-        for count, blocks in ((12, 19), (17, 25), (20, 19), (26, 25))
-    },
+    f"lbw {count}": (Strength(lbw=(1.0,) * count), f"is for a base of {blocks} blocks, loraloom nano 1 has 9")
+    for count, blocks in ((12, 19), (17, 25), (20, 19), (26, 25))
 }
 
 
@@ -220,37 +214,53 @@ def test_every_field_of_strength_is_followed_or_refused():
 
 def test_block_weights_work_where_the_base_has_the_blocks():
     """lbw on SD 1.x: 25 blocks. Strength.at does the arithmetic; the engine only asks whether the blocks are there."""
-    from loraloom.bases import SD1
-    from loraloom.engine.plan import refuse_strength
-
     strength = Strength(lbw=LBW_PRESETS["OUTALL"])
-    refuse_strength(ONE, strength, SD1)
-    values = {layer.target: strength.at(layer.place, 1, 1) for layer in SD1.layers if layer.attention}
-    assert {
-        third: {values[layer.target] for layer in SD1.layers if layer.attention and layer.third == third}
-        for third in ("in", "mid", "out", None)
-    } == {
-        "in": {0.0},
-        "mid": {0.0},
-        "out": {1.0},
-        None: {1.0},
+    Mixture(Mix(((LoraFile({}), strength),)), SD1)
+    attention = [layer for layer in SD1.layers if layer.attention]
+    values = {
+        third: {strength.at(layer.place, 1, 1) for layer in attention if layer.third == third} for third in ("in", "mid", "out", None)
     }
-    assert all(strength.at(layer.place, 1, 1) in (0, 1) for layer in SD1.layers)
+    assert values == {"in": {0.0}, "mid": {0.0}, "out": {1.0}, None: {1.0}}
     with pytest.raises(SettingsError):
         Strength(lbw=(1.0,) * 9)
 
 
-def test_mixes_that_this_engine_does_not_run_are_refused(pipeline):
-    engine = Engine(pipeline)
+@MODES
+def test_dyn_leaves_the_first_ranks_with_the_scale_of_the_whole(pipeline, mode):
+    """The file's own alpha/r is kept, as for DyLoRA."""
+    for file in (ONE, BIASED, TUCKER):
+        cut = {target: adapter.cut(2) for target, adapter in file.adapters.items()}
+        assert {adapter.rank for adapter in cut.values()} == {2}
+        expected = by_hand(pipeline, *((target, adapter, 0.7) for target, adapter in cut.items()))
+        with Engine(pipeline).attached(mix((file, Strength(Schedule.of(0.7), dyn=2))), mode=mode):
+            assert close(outputs(pipeline), expected)
+    whole = by_hand(pipeline, *all_of((ONE, 0.7)))
+    with Engine(pipeline).attached(mix((ONE, Strength(Schedule.of(0.7), dyn=400))), mode=mode):
+        assert close(outputs(pipeline), whole)
+
+
+def test_what_cannot_run_is_refused_by_name(pipeline):
+    engine, bare = Engine(pipeline), SimpleNamespace(unet=pipeline.unet, text_encoder=pipeline.text_encoder, components={})
+    ramp = Strength(Schedule.ramp(0, 1))
     for mixes, words in (
-        (Mix((), ((ONE, of(1)),)), "negative prompt"),
-        ([mix((ONE, 1)), mix((ONE, 0.5))], "different networks"),
-        ([mix((ONE, 1)), Mix()], "different networks"),
+        (mix((ONE, ramp)), "change by step cannot be merged"),
+        ([mix((ONE, 1)), mix((ONE, 0.5))], "differ between pictures or halves of guidance cannot be merged"),
+        (Mix((), ((ONE, of(1)),)), "differ between pictures or halves of guidance cannot be merged"),
     ):
-        with pytest.raises(NotSupported, match=words), engine.attached(mixes):
+        with pytest.raises(NotSupported, match=words), engine.attached(mixes, mode="merge"):
+            pass
+    for mixes, words in (
+        (mix((ONE, Strength(te=Schedule.ramp(0, 1)))), "SimpleNamespace has no encode_prompt"),
+        ([mix((ONE, 1)), mix((ONE, 0.5))], "SimpleNamespace has no encode_prompt"),
+    ):
+        with pytest.raises(NotSupported, match=words), Engine(bare).attached(mixes):
             pass
     with pytest.raises(NotSupported, match="no mode 'fast'"), engine.attached(Mix(), mode="fast"):
         pass
+    with pytest.raises(SettingsError, match="give both the same dyn"), engine.attached(mix((ONE, Strength(dyn=2)), (ONE, 1))):
+        pass
+    with pytest.raises(EngineError, match="nothing is attached"):
+        engine.step(1)
     with engine.attached([mix((ONE, 1)), mix((ONE, 1))]) as report:
         assert report.modules == len(ONE.adapters)
     with engine.attached([]) as report:

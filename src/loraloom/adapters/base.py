@@ -117,6 +117,16 @@ class Adapter(ABC):
         """Exact float32 (down [r, in·kernel], up [out, r]) with up @ down = delta for a weight of `shape`, or None."""
         return None
 
+    def thin(self, shape: Shape) -> "tuple[Tensor, Tensor, float] | None":
+        """`factors` as (down, up, factor) with delta = factor · up @ down: the file's own tensors in its own dtype where they are
+        factors already, so that nothing is copied."""
+        pair = self.factors(shape)
+        return None if pair is None else (*pair, 1.0)
+
+    def cut(self, rank: int) -> "Adapter | None":
+        """The adapter with its first `rank` ranks only, its scale kept; None for types without ranks of their own."""
+        return None
+
     def rows(self, start: int, stop: int) -> "Adapter":
         """The adapter of output rows start..stop of a fused weight; raises NotExact where there is none."""
         raise NotExact(f"{self.name}: rows {start} to {stop} of a fused weight cannot be cut out of this type")

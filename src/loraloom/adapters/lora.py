@@ -6,7 +6,7 @@ Yeh et al. 2023 (LyCORIS), arXiv:2309.14859.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters.base import MAX_RANK, Adapter, Shape, key
@@ -101,6 +101,19 @@ class LoRA(Adapter):
         if self.mid is not None:
             down = torch.einsum("mn...,nj->mj...", self.mid.float(), down.flatten(1))
         return down.flatten(1), up * self.multiplier
+
+    def thin(self, shape: Shape) -> "tuple[Tensor, Tensor, float]":
+        if self.mid is not None:
+            return (*self.factors(shape), 1.0)
+        return self.down.flatten(1), self.up.flatten(1), self.multiplier
+
+    def cut(self, rank: int) -> "LoRA":
+        """Networks trained for it (DyLoRA, arXiv:2210.07558) have the most important ranks first."""
+        if rank >= self.rank:
+            return self
+        core = {} if self.mid is None else {"mid": self.mid[:rank, :rank]}
+        scale = torch.tensor(self.multiplier)
+        return replace(self, down=self.down[:rank], up=self.up[:, :rank], **core, alpha=None, scale=scale, scalar=None)
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
         """up(multiplier · down(x)) + bias; the scale goes where the tensor is smallest."""

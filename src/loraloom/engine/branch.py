@@ -1,7 +1,8 @@
 """Branch mode: y + Σ s·branch(x) beside the layer; the base weights are not touched.
 
-All adapters of a layer that have factors become one down and one up: ten networks cost two thin products, and a strength
-is a slice of one vector over the ranks. Where Σr·(in + out) is not below in·out their sum is one dense delta.
+All adapters of a layer that have factors become one down and one up: ten networks cost two thin products. Strengths live in
+one flat tensor of the component (`strengths.py`), so that a change of strength, by step or by picture, moves no weights.
+Where the ranks would cost more than the layer itself and nothing changes, their sum is one dense delta.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
 from loraloom.engine.live import cast_inside, weight_of
+from loraloom.engine.strengths import Strengths
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
@@ -17,8 +19,14 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.utils.hooks import RemovableHandle
 
-Weighted = Sequence[tuple[Adapter, float]]
-Factored = Sequence[tuple["Tensor", "Tensor", float]]  # down [r, in·kernel], up [out, r], strength
+
+@dataclass(frozen=True)
+class Weighted:
+    """An adapter with the slot of its strength, and the strength itself where it never changes."""
+
+    adapter: Adapter
+    slot: int
+    steady: float | None
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,20 @@ class _LowRank:
     """up(strengths · down(x))."""
 
     down: "Tensor"  # [R, in, *kernel]
-    up: "Tensor"  # [out, R] or [out, R, 1, 1]
-    strengths: "Tensor"  # [R] or [R, 1, 1], one number per rank
-    bias: "Tensor | None"  # [out]
+    up: "Tensor"  # [out, R]
+    where: slice
 
-    def __call__(self, layer: "Module", x: "Tensor") -> "Tensor":
-        inner = _as(layer, x, self.down, None) * self.strengths.to(x.device)
-        up, bias = self.up.to(x.device), None if self.bias is None else self.bias.to(x.device)
+    def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
+        inner = _as(layer, x, self.down)
+        inner = inner * _beside(strengths.part(self.where, x, _name(layer)), inner, layer)
+        up = self.up.to(x.device)
         if isinstance(layer, torch.nn.Conv2d):
-            return torch.nn.functional.conv2d(inner, up, bias)
-        return torch.nn.functional.linear(inner, up, bias)
+            return total + torch.nn.functional.conv2d(inner, up[..., None, None]).to(y.dtype)
+        if not torch.is_grad_enabled() and total.dtype == inner.dtype == up.dtype and total.is_contiguous():
+            # One pass over the output instead of three: what a thin branch costs is mostly memory traffic.
+            total.view(-1, total.shape[-1]).addmm_(inner.reshape(-1, inner.shape[-1]), up.t())
+            return total
+        return total + torch.nn.functional.linear(inner, up).to(y.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -44,83 +56,157 @@ class _LowRank:
 
 @dataclass(frozen=True)
 class _Dense:
-    """delta(x), where the ranks are many."""
+    """delta(x), where the ranks are many and the strengths steady."""
 
     delta: "Tensor"  # the weight's shape
-    bias: "Tensor | None"  # [out]
 
-    def __call__(self, layer: "Module", x: "Tensor") -> "Tensor":
-        return _as(layer, x, self.delta, self.bias)
+    def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
+        return total + _as(layer, x, self.delta).to(y.dtype)
 
     @property
     def nbytes(self) -> int:
         return self.delta.nbytes
 
 
-def _sum(weight: "Tensor", factored: Factored, bias: "Tensor | None") -> _LowRank | _Dense:
-    """All adapters with factors as one, in the dtype of `weight`."""
-    points = [1] * (weight.ndim - 2)
-    down = torch.cat([down for down, _, _ in factored])
-    up = torch.cat([up for _, up, _ in factored], dim=1)
-    strengths = torch.cat([torch.full((len(down),), strength, device=weight.device) for down, _, strength in factored])
-    if len(down) * (weight[0].numel() + len(weight)) >= weight.numel():
-        return _Dense((up * strengths @ down).reshape(weight.shape).to(weight.dtype), bias)
-    return _LowRank(
-        down.reshape(-1, *weight.shape[1:]).to(weight.dtype),
-        up.reshape(*up.shape, *points).to(weight.dtype),
-        strengths.reshape(-1, *points).to(weight.dtype),
-        bias,
-    )
+@dataclass(frozen=True)
+class _Shift:
+    """Σ s·bias. A layer without bias takes one all the same."""
+
+    biases: "Tensor"  # [adapters, out]
+    where: slice
+
+    def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
+        shift = strengths.part(self.where, x, _name(layer)) @ self.biases.to(x.device)
+        return total + _beside(shift, y, layer).to(y.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return self.biases.nbytes
 
 
-def _as(layer: "Module", x: "Tensor", weight: "Tensor", bias: "Tensor | None") -> "Tensor":
-    """What `layer` would give with another weight: its own stride, padding, padding mode and dilation."""
-    weight, bias = weight.to(x.device), None if bias is None else bias.to(x.device)  # where offloading has put the layer now
-    if isinstance(layer, torch.nn.Conv2d):
-        convolved: Tensor = layer._conv_forward(x, weight, bias)
-        return convolved
-    return torch.nn.functional.linear(x, weight, bias)
+@dataclass(frozen=True)
+class _Own:
+    """The type's own branch, for types that need the weight or the output."""
+
+    adapter: Adapter
+    where: slice
+
+    def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
+        strength = strengths.part(self.where, x, _name(layer))
+        return total + (_beside(strength, y, layer) * self.adapter.branch(layer, x, y)).to(y.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return self.adapter.nbytes
+
+
+Part = _LowRank | _Dense | _Shift | _Own
 
 
 class Branches:
-    """The forward hooks of one attach."""
+    """The forward hooks of one attach, and the strengths of each component that has any."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
         self._handles: list[RemovableHandle] = []
-        self.nbytes = 0
+        self._first: dict[str, Module] = {}
+        self._nbytes = 0
+        self.strengths: dict[str, Strengths] = {}
 
-    def add(self, layer: "Module", adapters: Weighted) -> None:
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes + sum(strengths.nbytes for strengths in self.strengths.values())
+
+    def add(self, component: str, layer: "Module", adapters: Sequence[Weighted]) -> None:
         """Compute the weighted adapters beside `layer` from now on."""
-        weight = weight_of(layer)
-        factored, low, own = [], [], []
-        for adapter, strength in adapters:
-            pair = adapter.factors(tuple(weight.shape))
-            if pair is None:
-                own.append((adapter.map(lambda tensor: tensor.to(weight.device)), strength))
-            else:
-                factored.append((pair[0].to(weight.device), pair[1].to(weight.device), strength))
-                low.append((adapter, strength))
-        stacked = _sum(weight, factored, _bias(weight, low)) if factored else None
-        self.nbytes += sum(adapter.nbytes for adapter, _ in own) + (stacked.nbytes if stacked else 0)
-        dtype = weight.dtype
+        strengths = self.strengths.setdefault(component, Strengths(self._columns))
+        self._first.setdefault(component, layer)
+        parts = _parts(weight_of(layer), adapters, strengths)
+        self._nbytes += sum(part.nbytes for part in parts)
+        dtype = weight_of(layer).dtype
 
         def hook(module: "Module", inputs: "tuple[Tensor, ...]", y: "Tensor") -> "Tensor":
             if weight_of(module).dtype != dtype:
                 raise cast_inside(dtype, weight_of(module).dtype)
-            x = inputs[0]
-            added = [] if stacked is None else [stacked(module, x)]
-            added += [strength * adapter.branch(module, x, y) for adapter, strength in own]
-            return y + sum(added[1:], start=added[0]).to(y.dtype)  # autocast: a branch may be wider than the layer's output
+            total = y
+            for part in parts:
+                total = part(module, inputs[0], y, total, strengths)
+            return total
 
         self._handles.append(layer.register_forward_hook(hook))
+
+    def build(self) -> None:
+        """All layers are added: make the strengths."""
+        for component, strengths in self.strengths.items():
+            weight = weight_of(self._first[component])
+            strengths.build(weight.device, weight.dtype)
 
     def restore(self) -> None:
         while self._handles:
             self._handles.pop().remove()
 
 
-def _bias(weight: "Tensor", adapters: Weighted) -> "Tensor | None":
-    """Σ s·bias_delta, [out]. A layer without bias takes one all the same."""
-    zero = torch.zeros(len(weight), device=weight.device)
-    shifts = [strength * shift for adapter, strength in adapters if (shift := adapter.bias_delta(zero)) is not None]
-    return torch.stack(shifts).sum(0).to(weight.dtype) if shifts else None
+def _parts(weight: "Tensor", adapters: Sequence[Weighted], strengths: Strengths) -> list[Part]:
+    """What the hook of one layer adds up, in the dtype of its weight. The types' own branches come first: they read
+    the base's y, into which a thin branch writes."""
+    own: list[Part] = []
+    downs, ups, ranks, shifts = [], [], [], []
+    for item in adapters:
+        thin = item.adapter.thin(tuple(weight.shape))
+        if thin is None:
+            own.append(_Own(item.adapter.map(lambda tensor: tensor.to(weight.device)), strengths.reserve(item.slot, 1.0, 1)))
+            continue
+        down, up, factor = thin
+        downs.append(down)
+        ups.append(up)
+        ranks.append((item, factor, len(down)))
+        shift = item.adapter.bias_delta(torch.zeros(len(weight)))
+        if shift is not None:
+            shifts.append((item, shift))
+    parts = own
+    if ranks:
+        parts.append(_low_rank(weight, downs, ups, ranks, strengths))
+    if shifts:
+        where = [strengths.reserve(item.slot, 1.0, 1) for item, _ in shifts]
+        biases = torch.stack([shift for _, shift in shifts]).to(weight.device, weight.dtype)
+        parts.append(_Shift(biases, slice(where[0].start, where[-1].stop)))
+    return parts
+
+
+def _low_rank(
+    weight: "Tensor", downs: "list[Tensor]", ups: "list[Tensor]", ranks: Sequence[tuple[Weighted, float, int]], strengths: Strengths
+) -> Part:
+    total = sum(count for _, _, count in ranks)
+    if all(item.steady is not None for item, _, _ in ranks) and total * (weight[0].numel() + len(weight)) >= weight.numel():
+        scale = torch.cat([torch.full((count,), (item.steady or 0.0) * factor) for item, factor, count in ranks]).to(weight.device)
+        down, up = (torch.cat([part.to(weight.device).float() for part in thin], dim) for thin, dim in ((downs, 0), (ups, 1)))
+        return _Dense((up * scale @ down).reshape(weight.shape).to(weight.dtype))
+    where = [strengths.reserve(item.slot, factor, count) for item, factor, count in ranks]
+    # One network: the file's own tensors, no copy where the dtype is the same.
+    down, up = (_joined(thin, dim).to(weight.device, weight.dtype) for thin, dim in ((downs, 0), (ups, 1)))
+    return _LowRank(down.reshape(-1, *weight.shape[1:]), up, slice(where[0].start, where[-1].stop))
+
+
+def _joined(tensors: "list[Tensor]", dim: int) -> "Tensor":
+    return tensors[0] if len(tensors) == 1 else torch.cat([tensor.float() for tensor in tensors], dim)
+
+
+def _as(layer: "Module", x: "Tensor", weight: "Tensor") -> "Tensor":
+    """What `layer` would give with another weight: its own stride, padding, padding mode and dilation."""
+    weight = weight.to(x.device)  # where offloading has put the layer now
+    if isinstance(layer, torch.nn.Conv2d):
+        convolved: Tensor = layer._conv_forward(x, weight, None)
+        return convolved
+    return torch.nn.functional.linear(x, weight)
+
+
+def _beside(values: "Tensor", y: "Tensor", layer: "Module") -> "Tensor":
+    """[n] or [rows, n] in the place of y's channels: [rows, ..., n] after a Linear, [rows, n, h, w] after a convolution."""
+    values = values.to(y.device)
+    if isinstance(layer, torch.nn.Conv2d):
+        return values[..., None, None]
+    return values if values.ndim == 1 else values.reshape(len(values), *(1,) * (y.ndim - 2), -1)
+
+
+def _name(layer: "Module") -> str:
+    return f"{type(layer).__name__} {list(weight_of(layer).shape)}"

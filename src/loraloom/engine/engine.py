@@ -3,22 +3,21 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
-from loraloom.engine.branch import Branches
+from loraloom.engine.branch import Branches, Weighted
 from loraloom.engine.live import cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
 from loraloom.engine.merge import Merged
-from loraloom.engine.plan import one_stack, plan, refuse_strength
+from loraloom.engine.mixture import Mixture, Network, Slots
+from loraloom.engine.plan import Entry, Plan, Wish, plan
 from loraloom.engine.report import NetworkReport, Report, count_components
-from loraloom.errors import NothingApplied, WrongBase
-from loraloom.lorafile import Mix, Stack
+from loraloom.engine.run import Run
+from loraloom.errors import EngineError, NothingApplied, WrongBase
+from loraloom.lorafile import Mix
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-Touched = Mapping[Target, list[tuple[Adapter, float]]]
 
 
 class Engine:
@@ -31,59 +30,102 @@ class Engine:
         refuse_foreign_layers(pipeline)
         self.pipeline = pipeline
         self.base = base or recognise(pipeline)
+        self._run: Run | None = None
 
     @contextmanager
-    def attached(
-        self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Literal["auto", "merge", "branch"] = "auto"
-    ) -> Iterator[Report]:
-        """The mix is live inside; afterwards every parameter and buffer has the bits that it had before, errors included.
+    def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> Iterator[Report]:
+        """The mixes are live inside; afterwards every parameter and buffer has the bits that it had before, errors included.
 
-        `steps` is the number of sampler steps of the run, `mode` how adapters run. Raises NothingApplied if a network
-        fits nothing, NotSupported for what this engine does not run, EngineError if the pipeline is in use already.
+        One mix is for every picture; several are one for each picture of a batch, in order. `steps` is the number of sampler
+        steps of the run, `mode` how adapters run. The sampler's steps are followed by themselves. Raises NothingApplied if a
+        network fits nothing, NotSupported for what this engine does not run, EngineError if the pipeline is in use already.
         """
         started = time.perf_counter()
-        stack = one_stack(mixes)
+        mixture = Mixture(mixes, self.base)
         refuse_foreign_layers(self.pipeline)
-        chosen, reason = plan(mode, self.pipeline)
         modules = live_modules(self.pipeline, self.base)
-        touched, networks = self._resolve(stack, modules)
-        live = Merged() if chosen == "merge" else Branches()
+        entries, networks = self._resolve(mixture, modules)
+        chosen = plan(mode, entries, mixture, modules, self.pipeline, steps)
         with ExitStack() as undo:
             undo.enter_context(claimed(components(self.pipeline).values()))
-            before = {target: weight_of(modules[target]).dtype for target in touched}
-            undo.callback(live.restore)
-            for target, adapters in touched.items():
-                live.add(modules[target], adapters)
-            yield Report(tuple(networks), chosen, reason, len(touched), live.nbytes, time.perf_counter() - started)
+            before = {entry.target: weight_of(modules[entry.target]).dtype for entry in entries}
+            merged, branches = self._add(chosen, mixture, modules, steps, undo)
+            nbytes = merged.nbytes + branches.nbytes
+            yield Report(tuple(networks), chosen.mode, chosen.reason, len(before), nbytes, time.perf_counter() - started)
         for target, dtype in before.items():  # not reached when the body raised: its own error is the one to see
             if weight_of(modules[target]).dtype != dtype:
                 raise cast_inside(dtype, weight_of(modules[target]).dtype)
 
-    def _resolve(self, stack: Stack, modules: "Mapping[Target, Module]") -> tuple[Touched, list[NetworkReport]]:
+    def step(self, n: int) -> None:
+        """Strengths of step `n` (from 1) from now on: for sampling loops of your own, which no scheduler of the pipeline counts."""
+        if self._run is None:
+            raise EngineError("nothing is attached; call step inside `with engine.attached(...)`")
+        self._run.step(n)
+
+    def _add(
+        self, chosen: Plan, mixture: Mixture, modules: "Mapping[Target, Module]", steps: int, undo: ExitStack
+    ) -> tuple[Merged, Branches]:
+        """Everything of the plan on the live modules; `undo` takes it off again."""
+        parts = components(self.pipeline)
+        merged, branches, slots = Merged(parts), Branches(len(mixture.columns)), Slots(mixture)
+        undo.callback(merged.restore)
+        for target, entries in chosen.merged.items():
+            first = mixture.strengths
+            merged.add(target, modules[target], [(entry.adapter, first(entry.network)[0].at(entry.place, 1, 1)) for entry in entries])
+        undo.callback(branches.restore)
+        for target, entries in chosen.beside.items():
+            branches.add(target.component, modules[target], [_weighted(entry, mixture, slots) for entry in entries])
+        branches.build()
+        self._run = Run(self.pipeline, mixture, slots, branches.strengths, steps)
+        undo.callback(self._detach)
+        undo.enter_context(self._run.following(parts))
+        return merged, branches
+
+    def _detach(self) -> None:
+        self._run = None
+
+    def _resolve(self, mixture: Mixture, modules: "Mapping[Target, Module]") -> tuple[list[Entry], list[NetworkReport]]:
         """What each touched module gets, and a report for each network."""
-        touched: dict[Target, list[tuple[Adapter, float]]] = {}
+        entries: list[Entry] = []
         networks = []
-        for file, strength in stack:
+        for network in mixture.networks:
+            file = network.file
             if file.base != self.base.family:
                 raise WrongBase(f"{file.name} was read for {file.base!r}; the base is {self.base.title}. Read it with base=engine.base")
-            refuse_strength(file, strength, self.base)
             reasons = {target: misfit(self.base, target, adapter, modules.get(target)) for target, adapter in file.adapters.items()}
             fitting = {target: adapter for target, adapter in file.adapters.items() if reasons[target] is None}
             unused = [f"{target}: {reason}" for target, reason in reasons.items() if reason is not None]
             if not fitting:
                 raise NothingApplied(f"{file.name}: none of its {len(file.adapters)} modules is in this pipeline: {'; '.join(unused[:2])}")
-            values = {target: strength.at(self.base.by_target[target].place, 1, 1) for target in fitting}
-            for target, value in values.items():
-                if value != 0:
-                    touched.setdefault(target, []).append((fitting[target], value))
+            live, silent = [], []
+            for target, adapter in fitting.items():
+                place = self.base.by_target[target].place
+                if mixture.off_at(network, place):
+                    silent.append(target)
+                    continue
+                live.append(target)
+                entries.append(Entry(network, target, place, adapter if network.dyn is None else adapter.cut(network.dyn) or adapter))
             networks.append(
                 NetworkReport(
                     name=file.name,
-                    applied=count_components(target for target, value in values.items() if value != 0),
-                    silent=count_components(target for target, value in values.items() if value == 0),
+                    applied=count_components(live),
+                    silent=count_components(silent),
                     present=count_components(file.adapters),
                     unused=(*file.unknown, *unused),
-                    warnings=file.warnings,
+                    warnings=(*file.warnings, *_uncut(network)),
                 )
             )
-        return touched, networks
+        return entries, networks
+
+
+def _weighted(entry: Entry, mixture: Mixture, slots: Slots) -> Weighted:
+    steady = mixture.strengths(entry.network)[0].at(entry.place, 1, 1) if mixture.steady_at(entry.network, entry.place) else None
+    return Weighted(entry.adapter, slots.slot(entry.network, entry.place), steady)
+
+
+def _uncut(network: Network) -> list[str]:
+    """dyn where a type has no ranks to cut."""
+    if network.dyn is None:
+        return []
+    kinds = sorted({adapter.name for adapter in network.file.adapters.values() if adapter.cut(network.dyn) is None})
+    return [f"dyn={network.dyn} is ignored by {', '.join(kinds)}, which have no ranks to cut"] if kinds else []

@@ -1,48 +1,153 @@
-"""How a mix will run, and what this engine does not run, refused by name before anything is touched."""
+"""How each adapter will run: added into the weight, or computed beside the layer; and what cannot run, refused by name."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from loraloom.bases import Base
-from loraloom.engine.live import components
+from loraloom.adapters import Adapter
+from loraloom.bases import Target
+from loraloom.engine.live import components, weight_of
+from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
-from loraloom.lorafile import LoraFile, Mix, Stack
-from loraloom.strength import Strength
+from loraloom.lazy import torch
+from loraloom.strength import Place
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+Wish = Literal["auto", "merge", "branch"]
 
 
-def plan(mode: Literal["auto", "merge", "branch"], pipeline: Any) -> tuple[Mode, str]:
-    """Constant strengths: merged once, a step costs what it costs without networks."""
-    if mode not in ("auto", "merge", "branch"):
-        raise NotSupported(f'no mode {mode!r}; there are "auto", "merge" and "branch"')
-    if mode == "branch":
-        for name, component in components(pipeline).items():
-            # Dynamo does not see hooks that are added after compiling: the network would be left out in silence.
-            if any(module._compiled_call_impl is not None for module in component.modules()):
-                raise NotSupported(f'{name} is compiled, and a branch beside it would not run; use mode="merge"')
-    return ("merge", "strengths are constant") if mode == "auto" else (mode, "asked for")
+@dataclass(frozen=True)
+class Entry:
+    """One adapter of one network, where it will run."""
+
+    network: Network
+    target: Target
+    place: Place
+    adapter: Adapter
 
 
-def one_stack(mixes: Mix | Sequence[Mix]) -> Stack:
-    """The one stack of constant strengths that this engine runs; the rest is refused by name."""
-    several = [mixes] if isinstance(mixes, Mix) else list(mixes)
-    if not several:
-        return ()
-    if any(mix != several[0] for mix in several):
-        raise NotSupported("pictures of one batch with different networks are not run yet; draw them one by one")
-    if several[0].negative:
-        raise NotSupported("networks in the negative prompt are not run yet; move the tags to the prompt or leave them out")
-    return several[0].positive
+@dataclass(frozen=True)
+class Plan:
+    merged: Mapping[Target, Sequence[Entry]]
+    beside: Mapping[Target, Sequence[Entry]]
+    reason: str
+
+    @property
+    def mode(self) -> Mode:
+        if self.merged and self.beside:
+            return "mixed"
+        return "branch" if self.beside else "merge"
 
 
-def refuse_strength(file: LoraFile, strength: Strength, base: Base) -> None:
-    """Raises NotSupported for what a Strength can say and this engine does not do. `Strength.at` does the rest."""
-    if not strength.is_constant:
-        raise NotSupported(f"{file.name}: strengths that change by step (schedules, start, stop) are not run yet; give one number")
-    if any(part.dyn is not None for part in (strength, *strength.also)):
-        raise NotSupported(f"{file.name}: dyn (only the first ranks) is not run yet; leave it out")
-    other = strength.lbw_blocks - {base.blocks}
-    if other:
-        raise NotSupported(
-            f"{file.name}: this lbw is for a base of {min(other)} blocks, {base.title} has {base.blocks}; use in=, mid= and out="
-        )
+@dataclass(frozen=True)
+class _Rates:
+    """What the two ways cost on a kind of device: orders of magnitude, measured by benchmarks/steps.py."""
+
+    products: float  # floating-point operations a second, all cores
+    copies: float  # bytes a second
+    call: float  # seconds of one hooked call, its arithmetic aside
+
+    @classmethod
+    def of(cls, device: str) -> "_Rates":
+        if device == "cpu":
+            return cls(4e10 * torch.get_num_threads(), 8e9, 40e-6)
+        return cls(5e13, 1e12, 60e-6)
+
+
+def plan(wish: Wish, entries: Sequence[Entry], mixture: Mixture, modules: "Mapping[Target, Module]", pipeline: Any, steps: int) -> Plan:
+    """What changes by step or picture runs beside its layer; what is steady runs where it costs less over the whole run."""
+    if wish not in ("auto", "merge", "branch"):
+        raise NotSupported(f'no mode {wish!r}; there are "auto", "merge" and "branch"')
+    by_target: dict[Target, list[Entry]] = {}
+    for entry in entries:
+        by_target.setdefault(entry.target, []).append(entry)
+    moving = [entry for entry in entries if not mixture.steady_at(entry.network, entry.place)]
+    if wish == "merge":
+        if moving:
+            what = "change by step" if mixture.one else "differ between pictures or halves of guidance"
+            raise NotSupported(f'{moving[0].network.file.name}: strengths that {what} cannot be merged; use mode="auto" or mode="branch"')
+        return Plan(by_target, {}, "asked for")
+    compiled = _compiled(pipeline)
+    if wish == "branch":
+        _refuse_compiled(compiled, 'use mode="merge"')
+        return Plan({}, by_target, "asked for")
+    if compiled:
+        if moving:
+            _refuse_compiled(compiled, f"strengths of {moving[0].network.file.name} change, which only branches can do")
+        return Plan(by_target, {}, f"{compiled[0]} is compiled")
+    return _cheapest(by_target, moving, modules, pipeline, steps, mixture)
+
+
+def _cheapest(
+    by_target: Mapping[Target, Sequence[Entry]],
+    moving: Iterable[Entry],
+    modules: "Mapping[Target, Module]",
+    pipeline: Any,
+    steps: int,
+    mixture: Mixture,
+) -> Plan:
+    changing = {id(entry) for entry in moving}
+    merged: dict[Target, Sequence[Entry]] = {}
+    beside: dict[Target, Sequence[Entry]] = {}
+    for target, entries in by_target.items():
+        steady = [entry for entry in entries if id(entry) not in changing]
+        rest = [entry for entry in entries if id(entry) in changing]
+        weight = weight_of(modules[target])
+        # A type without factors reads the base's weight or output, so nothing else may be merged under it.
+        whole = any(entry.adapter.thin(tuple(weight.shape)) is None for entry in entries)
+        evaluations = 2 if target.component.startswith("text_encoder") else steps
+        if (
+            steady
+            and not (whole and rest)
+            and _merge_pays(steady, modules[target], evaluations, _tokens(pipeline, target), mixture.pictures)
+        ):
+            merged[target] = steady
+        else:
+            rest = list(entries)
+        if rest:
+            beside[target] = rest
+    reasons = []
+    if changing:
+        reasons.append("strengths change by step" if mixture.one else "strengths differ between pictures or halves of guidance")
+    if len(changing) < sum(map(len, by_target.values())):
+        reasons.append(f"for {steps} steps the cheaper way of each module")
+    return Plan(merged, beside, "; ".join(reasons) or "nothing to run")
+
+
+def _merge_pays(entries: Sequence[Entry], layer: "Module", evaluations: int, tokens: int, pictures: int) -> bool:
+    """Merging costs a product and four passes over the weight, once; a branch costs a thin product for every token, every time."""
+    weight = weight_of(layer)
+    rates = _Rates.of(weight.device.type)
+    out, inputs = len(weight), weight[0].numel()
+    rank = sum(_rank(entry.adapter) for entry in entries)
+    once = 2 * rank * out * inputs / rates.products + 4 * weight.nbytes / rates.copies
+    rows = 2 * pictures
+    each = rates.call + 2 * rank * (out + inputs) * tokens * rows / rates.products
+    return once < evaluations * each
+
+
+def _rank(adapter: Adapter) -> int:
+    return int(getattr(adapter, "rank", 0)) or 16
+
+
+def _tokens(pipeline: Any, target: Target) -> int:
+    """Positions of one picture at this module: 77 in text encoders, a quarter of the latents in the denoiser, between its levels."""
+    if target.component.startswith("text_encoder"):
+        return 77
+    side = getattr(getattr(getattr(pipeline, target.component, None), "config", None), "sample_size", None)
+    return max(1, side * side // 4) if isinstance(side, int) else 1024
+
+
+def _compiled(pipeline: Any) -> list[str]:
+    """Components of which a part is compiled."""
+    found = components(pipeline).items()
+    return [name for name, component in found if any(module._compiled_call_impl is not None for module in component.modules())]
+
+
+def _refuse_compiled(compiled: Sequence[str], advice: str) -> None:
+    if compiled:
+        # Dynamo does not see hooks that are added after compiling: the network would be left out in silence.
+        raise NotSupported(f"{compiled[0]} is compiled, and a branch beside it would not run; {advice}")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from loraloom.bases import Target
 
-Mode = Literal["merge", "branch"]
+Mode = Literal["merge", "branch", "mixed"]
 
 
 @dataclass(frozen=True)

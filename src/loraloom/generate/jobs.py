@@ -65,7 +65,7 @@ def draw_jobs(
         with _attached(opened, mix, style, request) as report, closing(drawing) as images:
             for place, image in zip(places, images, strict=True):
                 job = jobs[place]
-                notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style.steps))
+                notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style))
                 recipe = _recipe(opened, job, style, image)
                 pictures[place] = Picture(image, recipe, job.shot.seed, report, notes)
                 if on_picture:
@@ -92,15 +92,17 @@ def _left_out(report: Report | None) -> list[str]:
     ]
 
 
-def _notes(report: Report | None, mix: Mix, steps: int) -> Iterator[str]:
+def _notes(report: Report | None, mix: Mix, style: Style) -> Iterator[str]:
     """What the person who asked should know about the networks."""
     yield from _left_out(report)
+    if mix.negative and style.guidance is not None and style.guidance <= 1:
+        yield f"guidance {style.guidance:g} draws without a negative half, so tags in the negative prompt do nothing"
     for network in report.networks if report else ():
         yield from (f"{network.name}: {warning}" for warning in network.warnings)
     for file, strength in (*mix.positive, *mix.negative):
-        late = ", ".join(str(position) for position in strength.unreachable(steps))
+        late = ", ".join(str(position) for position in strength.unreachable(style.steps))
         if late:
-            yield f"{file.name}: position {late} is after the last of {steps} steps"
+            yield f"{file.name}: position {late} is after the last of {style.steps} steps"
 
 
 def _cut_text(pipeline: Any, text: str) -> Iterable[str]:

@@ -1,0 +1,91 @@
+"""The base's own weights while a merge has changed them: read again from the checkpoint that they came from, or kept as a copy.
+
+A weight is only left to the checkpoint after every bit of it was found there, so that it comes back with the bits it had.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloom.errors import EngineError, FileError
+from loraloom.lazy import torch
+from loraloom.tensorfile import Header, open_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+_SAME_SIZE = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
+
+
+class Kept:
+    """What restores one tensor: a copy, or its place in a mapped checkpoint."""
+
+    def __init__(self, copy: "Tensor | None", file: "Checkpoint | None" = None, name: str = "") -> None:
+        self._copy, self._file, self._name = copy, file, name
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._copy is None else self._copy.nbytes
+
+    def restore(self, parameter: "Tensor") -> None:
+        """Write it back, on the device and in the dtype that the parameter has now."""
+        if self._copy is not None:
+            parameter.copy_(self._copy)
+        else:
+            assert self._file is not None
+            parameter.copy_(self._file.tensor(self._name))
+
+
+class Checkpoint:
+    """The safetensors files of one component of a pipeline, mapped."""
+
+    def __init__(self, files: Mapping[Path, Header]) -> None:
+        self._headers = files
+        self._places = {name: path for path, header in files.items() for name in header.entries}
+        self._open: dict[Path, Mapping[str, Tensor]] = {}
+        self._stack = ExitStack()
+
+    @classmethod
+    def of(cls, component: "Module") -> "Checkpoint | None":
+        """The files that the component says it was loaded from, if they are still there and can be read."""
+        config: Any = getattr(component, "config", None)
+        source = getattr(config, "_name_or_path", None) or (config.get("_name_or_path") if isinstance(config, dict) else None)
+        if not source or not Path(source).is_dir():
+            return None
+        try:
+            files = {path: Header.read(path) for path in sorted(Path(source).glob("*.safetensors"))}
+        except FileError:
+            return None
+        return cls(files) if files else None
+
+    def keep(self, name: str, parameter: "Tensor") -> Kept:
+        """`parameter` left to this checkpoint if it has the same bits under `name`, else copied."""
+        spelled = (name, name.removeprefix("text_model."), f"text_model.{name}")
+        found = next((one for one in spelled if one in self._places), None)
+        if found is None or self._headers[self._places[found]].entries[found].shape != tuple(parameter.shape):
+            return Kept(parameter.detach().clone())
+        return Kept(None, self, found) if _same_bits(self.tensor(found), parameter) else Kept(parameter.detach().clone())
+
+    def tensor(self, name: str) -> "Tensor":
+        """Mapped, in the file's dtype. Raises EngineError if somebody has written to the file since it was opened."""
+        path = self._places[name]
+        if path not in self._open:
+            try:
+                self._open[path] = self._stack.enter_context(open_tensors(self._headers[path]))
+            except FileError as error:
+                raise EngineError(f"{error}: the base's weights cannot be read again; load the base anew") from error
+        return self._open[path][name]
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _same_bits(stored: "Tensor", parameter: "Tensor") -> bool:
+    """Whether `stored`, cast as the loader casts, is `parameter`, signs of zero and NaN included."""
+    if not stored.dtype.is_floating_point or parameter.device.type == "meta":
+        return False
+    kind = getattr(torch, _SAME_SIZE[parameter.element_size()])
+    cast = stored.to(parameter.device, parameter.dtype).contiguous()
+    return bool(torch.equal(cast.view(kind), parameter.detach().contiguous().view(kind)))
