@@ -7,6 +7,7 @@ from loraloom import GridRequest, ImageRequest, LoraError, Session
 from loraloom.bases import SD1
 from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, PromptError, WrongBase
 from loraloom.generate.infotext import Recipe
+from loraloom.session import Recent
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,24 @@ def test_a_changed_file_is_read_anew(tmp_path, make_lora):
         pictures += session.generate(request)
     assert abs(pixels(pictures[0]) - pixels(pictures[1])).max() > 5
     assert pictures[0].recipe.lora_hashes != pictures[1].recipe.lora_hashes
+
+
+def test_what_is_kept_is_bounded_by_its_weight():
+    kept, made = Recent(10, len), []
+
+    def get(text):
+        kept.get(text, lambda: made.append(text) or text)
+
+    for text in ("aaaa", "bbbb", "aaaa", "cc", "aaaa", "bbbb"):
+        get(text)
+    assert made == ["aaaa", "bbbb", "cc"]
+    get("ddd")  # 13 do not fit: cc was not asked for the longest, then aaaa
+    for text in ("bbbb", "ddd", "aaaa"):
+        get(text)
+    assert made == ["aaaa", "bbbb", "cc", "ddd", "aaaa"]
+    get("x" * 99)
+    get("bbbb")
+    assert made[-2:] == ["x" * 99, "bbbb"]
 
 
 def test_every_cell_of_a_grid_is_what_generate_draws(session, draw):

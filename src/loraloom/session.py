@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from loraloom.train import TrainConfig, TrainResult
     from loraloom.train.run import Note, Report
 
-_PIPELINES, _FILES = 2, 32  # kept at once
+_PIPELINES = 2  # kept at once
+_FILE_BYTES = 2**30  # of parsed files, kept at once: five large SDXL networks, or a thousand of tiny's
 _RANDOM_SEEDS = 2**32  # short enough to read out
 
 Value = TypeVar("Value")
@@ -37,19 +38,27 @@ Named = Sequence[tuple[Item, Strength]]
 
 
 class Recent(Generic[Value]):
-    """The last few values by key; the one that was not asked for the longest goes first."""
+    """The last values by key, as many as fit into `room`; the one that was not asked for the longest goes first.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    `weigh` says how much room a value takes, 1 each unless given. A value larger than all the room is kept alone.
+    """
+
+    def __init__(self, room: int, weigh: Callable[[Value], int] = lambda _: 1) -> None:
+        self._room, self._weigh = room, weigh
         self._kept: OrderedDict[Hashable, Value] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         if key not in self._kept:
-            while len(self._kept) >= self._size:  # before the new one is made: two large models may not fit at once
-                self._kept.popitem(last=False)
-            self._kept[key] = make()
+            self._leave(self._room - 1)  # before the new one is made: two large models may not fit at once
+            value = make()
+            self._leave(self._room - self._weigh(value))
+            self._kept[key] = value
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def _leave(self, room: int) -> None:
+        while self._kept and sum(map(self._weigh, self._kept.values())) > room:
+            self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Session:
         self.settings = settings or Settings.load()
         self._folders = tuple(Path(folder).expanduser() for folder in lora_folders)
         self._bases = Recent[Opened](_PIPELINES)
-        self._files = Recent[LoraFile](_FILES)
+        self._files = Recent[LoraFile](_FILE_BYTES, lambda file: file.nbytes)
 
     def catalogue(self) -> Catalogue:
         """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders, as they are now."""
