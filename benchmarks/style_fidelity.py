@@ -146,7 +146,9 @@ def main() -> None:
             good = good and holds
     text = "\n".join(lines)
     print(text)
-    (Path(__file__).parent / "results" / "style_fidelity.md").write_text(text, "utf-8")
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "style_fidelity.md").write_text(text, "utf-8")
     if arguments.check and not good:
         sys.exit(1)
 
