@@ -49,6 +49,22 @@ def test_a_tag_changes_the_picture_and_strength_0_does_not(draw):
     assert off.report.networks[0].off
 
 
+def test_explain_says_what_a_drawing_would_do_and_leaves_the_base_alone(session, draw):
+    [before] = draw("a cat")
+    request = ImageRequest(prompt="a cat <lora:ink:unet=0~1> <lora:neon:0>", base="nano", seed=5)
+    explained = session.explain(request)
+    assert explained.report.mode == "mixed"  # the text encoder's strength does not change
+    ink, neon = explained.report.networks
+    assert sum(coverage.applied for coverage in ink.blocks.values()) == sum(ink.applied.values()) > 0
+    assert neon.off
+    for words in ("made for loraloom nano 1", "lora, rank 4, ×", "(alpha from the file)", "unet: in "):
+        assert words in explained.report.details
+    [drawn] = session.generate(request)
+    assert drawn.report.networks[0].blocks == ink.blocks
+    assert (pixels(before) == pixels(draw("a cat")[0])).all()
+    assert session.explain(ImageRequest(prompt="a cat", base="nano")).report is None
+
+
 def test_several_pictures_equal_those_drawn_alone(draw):
     together = draw("a cat <lora:ink:0.7>", pictures=5)
     assert [picture.seed for picture in together] == [5, 6, 7, 8, 9]

@@ -22,6 +22,8 @@ class LoraFile:
     warnings: tuple[str, ...] = ()  # what is doubtful about the file as a whole, in sentences
     dialect: str = ""  # the one that it was read with
     path: Path | None = None
+    made_for: str = ""  # the family that the file speaks for and how that is known; empty if it was not read from a file
+    alpha_from: str = "alpha as made"  # where the scales of its adapters come from, in words
 
     @property
     def name(self) -> str:

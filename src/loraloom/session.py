@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
 from loraloom.catalogue import Catalogue, Item
+from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
-from loraloom.generate.draw import OnStep, Shot, draw
+from loraloom.generate.draw import OnStep, Shot, Style, draw
 from loraloom.generate.grid import sheet
-from loraloom.generate.jobs import Job, OnPicture, Picture, draw_jobs
+from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest
@@ -62,6 +63,16 @@ class Recent(Generic[Value]):
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What a request would do. `report` is None without LoRAs."""
+
+    model: str
+    style: Style
+    report: EngineReport | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Sheet:
     """A grid as one picture. `request` has the seed that was used: it draws the same grid again."""
 
@@ -90,6 +101,20 @@ class Session:
 
         Raises LoraError subclasses; the base stays untouched.
         """
+        opened, jobs = self._jobs(request)
+        return draw_jobs(opened, jobs, request, on_step, on_picture)
+
+    def explain(self, request: ImageRequest) -> Explained:
+        """What `generate` would do with this request, without a picture: every file is read, attached and taken off again.
+
+        Raises as `generate` does.
+        """
+        opened, jobs = self._jobs(request)
+        with attached(opened, jobs[0].mix, opened.style(request), request) as report:
+            return Explained(opened.model, opened.style(request), report, tuple(dict.fromkeys(notes(opened, jobs[0], report, request))))
+
+    def _jobs(self, request: ImageRequest) -> tuple[Opened, list[Job]]:
+        """The base, and a job for each picture of the request; all have the same mix."""
         prompt, negative = parse(request.prompt), parse(request.negative_prompt)
         library = self._library([prompt, negative])  # before the base is opened: mistakes show at once
         named, named_negative = self._find([prompt], library), self._find([negative], library)
@@ -99,7 +124,7 @@ class Session:
             Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, _notes(prompt))
             for i in range(request.pictures)
         ]
-        return draw_jobs(opened, jobs, request, on_step, on_picture)
+        return opened, jobs
 
     def grid(self, request: GridRequest, on_step: OnStep | None = None) -> Sheet:
         """Every prompt with every column, on one sheet; all pictures have the same seed. Raises as `generate` does."""

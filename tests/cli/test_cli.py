@@ -46,6 +46,16 @@ def test_generate_prints_where_the_pictures_are(loraloom):
     assert read_recipe(out.split()[0]).prompt == "A cat, sitting <lora:ink:0.8>"
 
 
+def test_explain_draws_nothing(loraloom, tmp_path):
+    code, out, _ = loraloom("generate", "a cat <lora:ink:1>", "--explain")
+    assert code == 0
+    assert "ink: unet" in out
+    assert "made for loraloom nano 1" in out
+    assert not list(tmp_path.rglob("*.png"))
+    document = json.loads(loraloom("generate", "a cat <lora:ink:1>", "--explain", "--json")[1])
+    assert document["report"]["networks"][0]["name"] == "ink"
+
+
 def test_generate_never_writes_over_a_picture(loraloom, tmp_path):
     assert loraloom("generate", "a cat", "-o", "x.png")[0] == 0
     before = (tmp_path / "x.png").read_bytes()

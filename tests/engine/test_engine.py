@@ -292,6 +292,18 @@ def test_the_report_accounts_for_every_module(pipeline):
         assert report.networks[0].summary == "unet 48/48, text_encoder 0/12 (strength 0)"
 
 
+def test_coverage_by_block_adds_up_and_stands_in_order_of_execution(pipeline):
+    with Engine(pipeline).attached(mix((TWO, Strength(mid=Schedule.of(0))))) as report:
+        (found,) = report.networks
+    assert sum(coverage.present for coverage in found.blocks.values()) == len(TWO.adapters)
+    assert sum(coverage.applied for coverage in found.blocks.values()) == sum(found.applied.values())
+    off = {part for part, coverage in found.blocks.items() if not coverage.applied}
+    assert off == {part for part in found.blocks if part.startswith("unet mid")} != set()
+    numbers = [int(part.split()[-1]) for part in found.blocks if part[-1].isdigit()]
+    assert numbers == sorted(numbers)
+    assert "unet: in 0 " in report.details or "unet: in 1 " in report.details
+
+
 def test_a_network_that_fits_nothing_or_another_base_is_an_error(pipeline):
     engine = Engine(pipeline)
     with (

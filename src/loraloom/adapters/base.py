@@ -123,6 +123,10 @@ class Adapter(ABC):
         pair = self.factors(shape)
         return None if pair is None else (*pair, 1.0)
 
+    def scaling(self) -> tuple[int, float] | None:
+        """(rank, what multiplies the product: alpha/rank), or None for types without a rank."""
+        return None
+
     def cut(self, rank: int) -> "Adapter | None":
         """The adapter with its first `rank` ranks only, its scale kept; None for types without ranks of their own."""
         return None

@@ -60,6 +60,9 @@ class LoRA(Adapter):
             value = 1.0
         return value if self.scalar is None else value * float(self.scalar)
 
+    def scaling(self) -> tuple[int, float]:
+        return self.rank, self.multiplier
+
     @classmethod
     def delta_shape(cls, shapes: Mapping[str, Shape], target: Shape) -> Shape:
         down, up, mid = shapes["lora_down.weight"], shapes["lora_up.weight"], shapes.get("lora_mid.weight")

@@ -14,6 +14,7 @@ from loraloom.cli.show import print_json, print_notes, progress_bar
 
 if TYPE_CHECKING:
     from loraloom.generate.jobs import Picture
+    from loraloom.session import Explained
 
 
 def generate(
@@ -35,6 +36,9 @@ def generate(
     mode: options.Mode = "auto",
     force: options.Force = False,
     strict: options.Strict = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what the LoRAs of the prompt would do to this base, and draw nothing.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Draw pictures from a prompt, with any number of LoRAs, and print where they are."""
@@ -59,6 +63,9 @@ def generate(
         strict=strict,
     )
     session = Session(lora_folders=lora_folder or ())
+    if explain:
+        _explain(session.explain(request), as_json=as_json)
+        return
     place = Output.of(output or session.settings.output_folder, pictures=pictures, overwrite=overwrite)
     paths: list[Path] = []
 
@@ -78,6 +85,18 @@ def generate(
     else:
         _print_networks(drawn[0])
         print_notes(note for picture in drawn for note in picture.notes)
+
+
+def _explain(explained: "Explained", *, as_json: bool) -> None:
+    report, style = explained.report, explained.style
+    if as_json:
+        document = {"base": explained.model, "style": asdict(style), "report": asdict(report) if report else None, "notes": explained.notes}
+        print_json(document)
+        return
+    guidance = "" if style.guidance is None else f", guidance {style.guidance:g}"
+    print(f"{explained.model}: {style.steps} steps{guidance}")
+    print(report.details if report else "no LoRAs in the prompt")
+    print_notes(explained.notes)
 
 
 def _print_networks(picture: "Picture") -> None:

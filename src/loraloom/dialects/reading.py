@@ -1,5 +1,6 @@
 """File -> LoraFile: recognise the base, match the names, take the tensors."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from loraloom.adapters import read_adapter
 from loraloom.bases import BASES, Base
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.dialects.matching import match
+from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import BadTensor, UnknownFormat, WrongBase
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
@@ -34,7 +36,26 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
             group = {suffix: _taken(header.path, key, tensors[key]) for key, suffix in keys.items()}
             spelled = {suffix: key for key, suffix in keys.items()}
             adapters[target] = read_adapter(dialect.fix(group, spelled, target, header.metadata))
-    return LoraFile(adapters, dict(header.metadata), base.family, unknown, warnings, dialect.name, header.path)
+    return LoraFile(
+        adapters,
+        dict(header.metadata),
+        base.family,
+        unknown,
+        warnings,
+        dialect.name,
+        header.path,
+        made_for=f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN,
+        alpha_from=_alpha_from(groups.values(), header.metadata),
+    )
+
+
+def _alpha_from(groups: Iterable[Mapping[str, str]], metadata: Mapping[str, str]) -> str:
+    """Where the scales come from, in words: formats.md §2, "alpha traps"."""
+    given = [bool({"alpha", "scale"} & set(keys.values())) for keys in groups]
+    if all(given):
+        return "alpha from the file"
+    rest = "alpha from its metadata" if PEFT_CONFIG in metadata else "no alpha given: alpha is the rank"
+    return f"alpha from the file on {sum(given)} modules; on the others {rest}" if any(given) else rest
 
 
 def _choose(path: Path, found: Detection, base: Base | None, *, force: bool) -> tuple[Base, tuple[str, ...]]:

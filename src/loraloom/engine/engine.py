@@ -11,7 +11,7 @@ from loraloom.engine.live import cast_inside, claimed, components, live_modules,
 from loraloom.engine.merge import Merged
 from loraloom.engine.mixture import Mixture, Network, Slots
 from loraloom.engine.plan import Entry, Plan, Wish, plan
-from loraloom.engine.report import NetworkReport, Report, count_components
+from loraloom.engine.report import NetworkReport, Report, count_blocks, count_components, scales
 from loraloom.engine.run import Run
 from loraloom.errors import EngineError, NothingApplied, WrongBase
 from loraloom.lorafile import Mix
@@ -113,6 +113,9 @@ class Engine:
                     present=count_components(file.adapters),
                     unused=(*file.unknown, *unused),
                     warnings=(*file.warnings, *_uncut(network)),
+                    made_for=file.made_for or self.base.title,
+                    scales=scales(file.adapters.values(), file.alpha_from),
+                    blocks=count_blocks(self.base, live, file.adapters),
                 )
             )
         return entries, networks

@@ -1,13 +1,24 @@
-"""What the engine did with a mix: returned by `attached`, shown before the first step."""
+"""What the engine did with a mix: returned by `attached`, shown before the first step (`generate --explain`)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from loraloom.bases import Target
+from loraloom.adapters import Adapter
+from loraloom.bases import Base, Layer, Target
 
 Mode = Literal["merge", "branch", "mixed"]
+
+
+class Coverage(NamedTuple):
+    """Of one part of the model, in modules."""
+
+    applied: int
+    present: int  # in the file
+
+    def __str__(self) -> str:
+        return f"{self.applied}/{self.present}"
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,9 @@ class NetworkReport:
     present: Mapping[str, int]  # in the file
     unused: tuple[str, ...]  # "key or target: reason"
     warnings: tuple[str, ...] = ()
+    made_for: str = ""  # the family that the file speaks for, and how that is known
+    scales: tuple[str, ...] = ()  # rank, alpha and where alpha is from, for each combination in the file
+    blocks: Mapping[str, Coverage] = field(default_factory=dict)  # by component and block: "unet in 4", in order of execution
 
     @property
     def off(self) -> bool:
@@ -53,6 +67,54 @@ class Report:
             lines += [f"    warning: {sentence}" for sentence in network.warnings]
             lines += [f"    unused {reason}" for reason in network.unused]
         return "\n".join(lines)
+
+    @property
+    def details(self) -> str:
+        """All of it, for a person: what `str` says, and for each network its family, its scales and its coverage by block."""
+        lines = str(self).splitlines()[:1]
+        for network in self.networks:
+            lines.append(f"  {network.name}: {network.summary}")
+            lines.append(f"    made for {network.made_for}")
+            lines += [f"    {scale}" for scale in network.scales]
+            lines += [f"    {part}" for part in _by_component(network.blocks)]
+            lines += [f"    warning: {sentence}" for sentence in network.warnings]
+            lines += [f"    unused {reason}" for reason in network.unused]
+        return "\n".join(lines)
+
+
+def scales(adapters: Iterable[Adapter], alpha_from: str) -> tuple[str, ...]:
+    """`rank 8, ×0.5 (alpha from the file): 54 modules`, the most frequent first; types without a rank by their name."""
+    found: Counter[str] = Counter()
+    for adapter in adapters:
+        scaling = adapter.scaling()
+        found[adapter.name if scaling is None else f"{adapter.name}, rank {scaling[0]}, ×{scaling[1]:.4g} ({alpha_from})"] += 1
+    return tuple(f"{text}: {count} modules" for text, count in found.most_common())
+
+
+def count_blocks(base: Base, applied: Iterable[Target], present: Iterable[Target]) -> Mapping[str, Coverage]:
+    """By component and block, in the base's order of execution; a text encoder is one part, as it has no blocks."""
+    live, held = frozenset(applied), frozenset(present)
+    counts: dict[str, list[int]] = {}
+    for layer in base.layers:
+        if layer.target in held:
+            count = counts.setdefault(_part(layer), [0, 0])
+            count[0] += layer.target in live
+            count[1] += 1
+    return {part: Coverage(*count) for part, count in counts.items()}
+
+
+def _part(layer: Layer) -> str:
+    named = (layer.target.component, layer.third, None if layer.block is None else str(layer.block))
+    return " ".join(name for name in named if name is not None)
+
+
+def _by_component(blocks: Mapping[str, Coverage]) -> Iterator[str]:
+    """A line for each component: `unet: in 1 8/8, in 4 8/8, mid 6 8/8, out 9 8/8`."""
+    lines: dict[str, list[str]] = {}
+    for part, coverage in blocks.items():
+        component, _, block = part.partition(" ")
+        lines.setdefault(component, []).append(f"{block} {coverage}".strip())
+    yield from (f"{component}: {', '.join(parts)}" for component, parts in lines.items())
 
 
 def count_components(targets: Iterable[Target]) -> Mapping[str, int]:

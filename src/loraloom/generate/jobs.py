@@ -62,19 +62,19 @@ def draw_jobs(
     pictures: dict[int, Picture] = {}
     for mix, places in by_mix.items():
         drawing = draw(opened.pipeline, [jobs[place].shot for place in places], style, clock=clock)
-        with _attached(opened, mix, style, request) as report, closing(drawing) as images:
+        with attached(opened, mix, style, request) as report, closing(drawing) as images:
             for place, image in zip(places, images, strict=True):
                 job = jobs[place]
-                notes = (*job.notes, *_cut_text(opened.pipeline, job.shot.text), *_notes(report, mix, style))
                 recipe = _recipe(opened, job, style, image)
-                pictures[place] = Picture(image, recipe, job.shot.seed, report, notes)
+                pictures[place] = Picture(image, recipe, job.shot.seed, report, tuple(notes(opened, job, report, request)))
                 if on_picture:
                     on_picture(place, pictures[place])
     return [pictures[index] for index in range(len(jobs))]
 
 
 @contextmanager
-def _attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterator[Report | None]:
+def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterator[Report | None]:
+    """The mix on the base, as the request asks for it; None where there is nothing to attach. Raises as `draw_jobs` does."""
     if not mix.positive and not mix.negative:
         yield None
         return
@@ -82,6 +82,13 @@ def _attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Itera
         if request.strict and (unused := _left_out(report)):
             raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
         yield report
+
+
+def notes(opened: Opened, job: Job, report: Report | None, request: Drawing) -> Iterator[str]:
+    """What the person who asked should know: about the prompt, and about its networks."""
+    yield from job.notes
+    yield from _cut_text(opened.pipeline, job.shot.text)
+    yield from _network_notes(report, job.mix, opened.style(request))
 
 
 def _left_out(report: Report | None) -> list[str]:
@@ -92,8 +99,7 @@ def _left_out(report: Report | None) -> list[str]:
     ]
 
 
-def _notes(report: Report | None, mix: Mix, style: Style) -> Iterator[str]:
-    """What the person who asked should know about the networks."""
+def _network_notes(report: Report | None, mix: Mix, style: Style) -> Iterator[str]:
     yield from _left_out(report)
     if mix.negative and style.guidance is not None and style.guidance <= 1:
         yield f"guidance {style.guidance:g} draws without a negative half, so tags in the negative prompt do nothing"
