@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from loraloom.bases import NANO, SD1, TINY
+from loraloom.bases import NANO, SD1, SDXL, TINY
 from loraloom.bases.detect import detect
 from loraloom.dialects import read
 from loraloom.errors import ShapeMismatch, UnknownFormat, WrongBase
@@ -18,7 +18,15 @@ TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight"
 @pytest.mark.parametrize("key", [UNET, PEFT, OLD.replace("_lora.down", "_lora.lora.down")])
 @pytest.mark.parametrize(
     ("width", "title"),
-    [(768, "SD 1.x"), (1024, "SD 2.x"), (2048, "SDXL"), (192, "loraloom tiny 1"), (24, "loraloom nano 1"), (640, "an unknown base")],
+    [
+        (768, "SD 1.x"),
+        (1024, "SD 2.x"),
+        (2048, "SDXL"),
+        (192, "loraloom tiny 1"),
+        (24, "loraloom nano 1"),
+        (40, "loraloom nanoxl 1"),
+        (640, "an unknown base"),
+    ],
 )
 def test_cross_attention_tells_the_family(key, width, title):
     found = detect({key: (4, width), TEXT: (4, 768)}, {})
@@ -32,6 +40,31 @@ def test_cross_attention_tells_the_family(key, width, title):
 )
 def test_without_a_denoiser_the_text_encoder_tells(key, width, title):
     assert detect({key: (4, width)}, {}).title == title
+
+
+TEXT_2 = TEXT.replace("lora_te_", "lora_te2_")
+
+
+@pytest.mark.parametrize(
+    ("widths", "version", "title", "told"),
+    [
+        ({TEXT: 768, TEXT_2: 1280}, None, "SDXL", "text encoders 768 and 1280 wide"),
+        ({TEXT_2: 1280}, None, "SDXL", "text encoder 1280 wide"),
+        ({TEXT: 16, TEXT_2: 24}, None, "loraloom nanoxl 1", "text encoders 16 and 24 wide"),
+        ({TEXT: 768}, "sdxl_base_v1-0", "SDXL", "text encoder 768 wide"),  # its first text encoder alone
+        ({TEXT: 768}, "flux1", "Flux.1", "text encoder 768 wide"),
+        ({TEXT: 768, TEXT_2: 1280}, "sd3", "SD 3", "text encoders 768 and 1280 wide"),
+        ({TEXT: 768, TEXT_2: 1024}, None, "an unknown base", "text encoders 768 and 1024 wide"),
+    ],
+)
+def test_text_encoders_that_families_share_leave_it_to_the_metadata(widths, version, title, told):
+    found = detect({key: (4, width) for key, width in widths.items()}, {"ss_base_model_version": version} if version else {})
+    assert (found.title, found.evidence[-1], found.contradictions) == (title, told, ())
+
+
+def test_text_encoders_that_the_named_family_has_not_are_a_contradiction():
+    found = detect({TEXT: (4, 768), TEXT_2: (4, 1280)}, {"ss_base_model_version": "sd_v1"})
+    assert (found.title, len(found.contradictions)) == ("SDXL", 1)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +83,11 @@ def test_without_a_denoiser_the_text_encoder_tells(key, width, title):
 )
 def test_names_that_only_one_family_has(keys, title):
     assert detect(dict.fromkeys(keys, (4, 320)), {}).title == title
+
+
+def test_a_transformer_whose_cross_attention_is_as_wide_as_sdxls_is_not_sdxl():
+    """LTX-Video's."""
+    assert detect({"transformer.transformer_blocks.0.attn2.to_k.lora_A.weight": (4, 2048)}, {}).title == "an unknown base"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +119,7 @@ def test_metadata_tells_by_prefix(metadata, title):
 
 def test_tensors_win_over_metadata_and_the_contradiction_is_reported():
     found = detect({UNET: (4, 2048)}, {"ss_base_model_version": "sd_v1"})
-    assert (found.title, found.family) == ("SDXL", None)
+    assert (found.title, found.family) == ("SDXL", "sdxl")
     assert found.contradictions == ("metadata says SD 1.x (ss_base_model_version = sd_v1), tensors say SDXL (cross-attention 2048 wide)",)
 
 
@@ -103,6 +141,7 @@ def lora(folder, width=768, out=320, **metadata):
     ("made", "base", "sentence"),
     [
         ({"width": 2048}, SD1, "ink.safetensors was made for SDXL (cross-attention 2048 wide); the base is SD 1.x (768)"),
+        ({"width": 768}, SDXL, "was made for SD 1.x (cross-attention 768 wide); the base is SDXL (2048)"),
         ({"width": 1024}, TINY, "was made for SD 2.x (cross-attention 1024 wide); the base is loraloom tiny 1 (192)"),
         ({"ss_base_model_version": "flux1", "width": 5}, SD1, "was made for Flux.1 (ss_base_model_version = flux1); the base is SD 1.x."),
         ({"width": 640}, SD1, "does not say what base it was made for (cross-attention 640 wide); the base is SD 1.x (768)"),
@@ -120,8 +159,12 @@ def test_a_file_for_another_base_is_refused_with_both_names(tmp_path, made, base
 
 
 def test_a_file_for_a_family_that_we_do_not_know_is_refused_without_a_base_too(tmp_path):
-    for made in ({"width": 2048}, {"width": 192, "ss_base_model_version": "loraloom_tiny_2"}, {"width": 640}):
-        with pytest.raises(UnknownFormat, match=r"loraloom knows loraloom tiny 1, SD 1.x, loraloom nano 1"):
+    for made in (
+        {"width": 5, "ss_base_model_version": "flux1"},
+        {"width": 192, "ss_base_model_version": "loraloom_tiny_2"},
+        {"width": 640},
+    ):
+        with pytest.raises(UnknownFormat, match=r"loraloom knows loraloom tiny 1, SD 1.x, SD 2.x, SDXL, "):
             read(lora(tmp_path, **made))
 
 

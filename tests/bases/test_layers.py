@@ -8,18 +8,25 @@ import transformers
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-from loraloom.bases import BASES, NANO, SD1, TINY, Base
-from loraloom.bases.clip import TextEncoder
+from loraloom.bases import BASES, NANO, NANOXL, SD1, SD2, SDXL, TINY, Base, Target
+from loraloom.bases.nano.layers import TEXT as NANO_TEXT
 from loraloom.bases.nano.layers import UNET as NANO_UNET
+from loraloom.bases.nanoxl.layers import TEXT as NANOXL_TEXT
+from loraloom.bases.nanoxl.layers import TEXT_2 as NANOXL_TEXT_2
+from loraloom.bases.nanoxl.layers import UNET as NANOXL_UNET
+from loraloom.bases.sd1.layers import TEXT as SD1_TEXT
 from loraloom.bases.sd1.layers import UNET as SD1_UNET
+from loraloom.bases.sd2.layers import TEXT as SD2_TEXT
+from loraloom.bases.sd2.layers import UNET as SD2_UNET
+from loraloom.bases.sdxl.layers import TEXT as SDXL_TEXT
+from loraloom.bases.sdxl.layers import TEXT_2 as SDXL_TEXT_2
+from loraloom.bases.sdxl.layers import UNET as SDXL_UNET
+from loraloom.bases.tiny.layers import TEXT as TINY_TEXT
 from loraloom.bases.tiny.layers import UNET as TINY_UNET
 from loraloom.bases.unet import UNet
 from loraloom.dialects import DIALECTS
 
-# Families without a folder yet, to hold the walk to what their UNets vary: depth, Linear projections, added conditions.
-SD2_UNET = UNet(widths=(320, 640, 1280, 1280), resnets=2, attention=(1, 1, 1, 0), context=1024, linear_projection=True)
-SDXL_UNET = UNet((320, 640, 1280), resnets=2, attention=(0, 2, 10), context=2048, linear_projection=True, added_condition=2816)
-UNETS = {"sd1": SD1_UNET, "tiny": TINY_UNET, "nano": NANO_UNET, "sd2": SD2_UNET, "sdxl": SDXL_UNET}
+UNETS = {"sd1": SD1_UNET, "sd2": SD2_UNET, "sdxl": SDXL_UNET, "tiny": TINY_UNET, "nano": NANO_UNET, "nanoxl": NANOXL_UNET}
 KINDS = {
     torch.nn.Linear: "linear",
     torch.nn.Conv2d: "conv",
@@ -34,7 +41,7 @@ def meta_unet(numbers: UNet) -> UNet2DConditionModel:
     down = tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in numbers.attention)
     added = {
         "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
+        "addition_time_embed_dim": 256,  # of the six sizes; what it makes of them is part of projection_class_embeddings_input_dim
         "projection_class_embeddings_input_dim": numbers.added_condition,
     }
     with torch.device("meta"):
@@ -68,11 +75,8 @@ def test_a_unet_table_equals_the_real_class(family):
 
 @pytest.mark.parametrize(
     "numbers",
-    [
-        TextEncoder("text_encoder", 768, 12),
-        TextEncoder("text_encoder", 192, 2, 3566, 24),
-        TextEncoder("text_encoder_2", 1280, 32, projection=1280),
-    ],
+    [SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, TINY_TEXT, NANO_TEXT, NANOXL_TEXT, NANOXL_TEXT_2],
+    ids=lambda numbers: f"{numbers.component} {numbers.width}",
 )
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection"])
 def test_a_text_encoder_table_equals_the_real_class_in_both_spellings(numbers, kind):
@@ -89,25 +93,28 @@ def test_a_text_encoder_table_equals_the_real_class_in_both_spellings(numbers, k
     with torch.device("meta"):
         found = modules_of(getattr(transformers, kind)(config))
     table = {layer.target.module: (layer.kind, layer.shape) for layer in numbers.layers()}
-    found.pop("text_projection") if not numbers.projection and "text_projection" in found else table.pop("text_projection", None)
-    found.pop("text_projection", None)
-    assert {name if name.startswith("text_model.") else f"text_model.{name}": value for name, value in found.items()} == table
+    if not (numbers.projection and kind == "CLIPTextModelWithProjection"):
+        found.pop("text_projection", None)
+        table.pop("text_projection", None)
+    assert {name if name.startswith("text_") else f"text_model.{name}": value for name, value in found.items()} == table
 
 
 @pytest.mark.parametrize(
-    ("family", "lora", "locon", "everything"),
-    [("sd1", 192, 278, 282), ("sd2", 192, 278, None), ("sdxl", 722, 788, 794)],  # formats.md §6
+    ("base", "lora", "locon", "everything", "texts"),
+    [(SD1, 192, 278, 282, [72]), (SD2, 192, 278, 282, [138]), (SDXL, 722, 788, 794, [72, 192])],  # formats.md §6
+    ids=lambda value: getattr(value, "family", ""),
 )
-def test_target_counts_are_those_of_the_field(family, lora, locon, everything):
-    layers = [layer for layer in UNETS[family].layers() if layer.kind in ("linear", "conv")]
+def test_target_counts_are_those_of_the_field(base, lora, locon, everything, texts):
+    layers = [layer for layer in base.layers if layer.kind in ("linear", "conv") and layer.target.component == "unet"]
     outside = [layer for layer in layers if "." not in layer.target.module or "embedding" in layer.target.module]
     assert sum(layer.attention for layer in layers) == lora
     assert len(layers) - len(outside) == locon
-    assert everything is None or len(layers) == everything
-    assert sum(layer.attention for layer in SD1.layers if layer.place.is_text) == 72
+    assert len(layers) == everything
+    trained = Counter(layer.target.component for layer in base.layers if layer.attention and layer.place.is_text)
+    assert list(trained.values()) == texts
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl", "tiny", "nano"])
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "tiny", "nano", "nanoxl"])
 def test_original_names_are_those_that_diffusers_converts_from(family):
     numbers = UNETS[family]
     model = meta_unet(numbers)
@@ -121,7 +128,7 @@ def test_original_names_are_those_that_diffusers_converts_from(family):
     assert {name: name for name in checkpoint.values()} == dict(converted)
 
 
-@pytest.mark.parametrize(("family", "blocks"), [("sd1", 25), ("sdxl", 19), ("tiny", 13), ("nano", 9)])
+@pytest.mark.parametrize(("family", "blocks"), [("sd1", 25), ("sd2", 25), ("sdxl", 19), ("tiny", 13), ("nano", 9), ("nanoxl", 19)])
 def test_blocks_count_on_through_the_thirds_as_the_original_names_do(family, blocks):
     layers = UNETS[family].layers()
     half = blocks // 2
@@ -149,17 +156,42 @@ def test_the_sd1_blocks_with_attention_are_those_of_the_17_numbers():
     assert found == {1, 2, 4, 5, 7, 8, 12, *range(16, 25)}
 
 
+def test_the_sdxl_blocks_with_attention_are_those_of_the_12_numbers():
+    """BLOCKID12: IN04 05 07 08, M00, OUT00 to OUT05."""
+    found = {layer.block for layer in SDXL.layers if layer.attention and not layer.place.is_text}
+    assert found == {4, 5, 7, 8, 9, *range(10, 16)}
+
+
+@pytest.mark.parametrize(
+    ("module", "original"),
+    [  # as kohya's SDXL files spell them
+        ("down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k", "input_blocks.4.1.transformer_blocks.1.attn2.to_k"),
+        ("down_blocks.2.attentions.1.proj_in", "input_blocks.8.1.proj_in"),
+        ("down_blocks.0.downsamplers.0.conv", "input_blocks.3.0.op"),
+        ("mid_block.attentions.0.transformer_blocks.9.ff.net.0.proj", "middle_block.1.transformer_blocks.9.ff.net.0.proj"),
+        ("up_blocks.0.attentions.2.transformer_blocks.9.attn1.to_out.0", "output_blocks.2.1.transformer_blocks.9.attn1.to_out.0"),
+        ("up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"),
+        ("up_blocks.2.resnets.2.conv_shortcut", "output_blocks.8.0.skip_connection"),
+        ("add_embedding.linear_1", "label_emb.0.0"),
+        ("conv_in", "input_blocks.0.0"),
+        ("conv_out", "out.2"),
+    ],
+)
+def test_original_names_of_sdxl(module, original):
+    assert SDXL.by_target[Target("unet", module)].original == original
+
+
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.family)
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_no_two_targets_are_spelled_alike(base, dialect):
-    spelled = Counter(prefix for layer in base.layers for prefix in set(dialect.spell(layer)))
+    spelled = Counter(prefix for layer in base.layers for prefix in set(dialect.spell(layer, base)))
     assert [prefix for prefix, count in spelled.items() if count > 1] == []
 
 
 def test_bases_are_told_apart_by_everything_that_detection_reads():
     for attribute in ("family", "title", "version", "architecture", "context_width"):
         assert len({getattr(base, attribute) for base in BASES}) == len(BASES)
-    assert (SD1.blocks, TINY.blocks, NANO.blocks) == (25, 13, 9)
+    assert (SD1.blocks, SDXL.blocks, TINY.blocks, NANO.blocks, NANOXL.blocks) == (25, 19, 13, 9, 19)
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.family)
@@ -167,5 +199,6 @@ def test_a_base_says_of_itself_what_its_layers_say(base):
     layers = {str(layer.target): layer for layer in base.layers}
     keys = [layer.shape[1] for name, layer in layers.items() if name.endswith("attn2.to_k")]
     assert set(keys) == {base.context_width}
-    assert layers["text_encoder.text_model.final_layer_norm"].shape == (base.text_widths[0],)
-    assert base.components == ("unet", "text_encoder")
+    encoders = [name for name in base.components if name.startswith("text_encoder")]
+    assert base.components == ("unet", *encoders)
+    assert tuple(layers[f"{name}.text_model.final_layer_norm"].shape[0] for name in encoders) == base.text_widths

@@ -9,7 +9,7 @@ from support import close, everything, network, random_lora
 
 from loraloom import dialects
 from loraloom.adapters import LoRA
-from loraloom.bases import BASES, NANO, SD1, TINY, Target
+from loraloom.bases import BASES, NANO, NANOXL, SD1, SD2, SDXL, TINY, Target
 from loraloom.dialects import DIALECTS, read, write
 from loraloom.errors import BadTensor, DialectCannotHold, LoraError, NothingApplied, UnknownFormat, WriteFailed
 from loraloom.lorafile import LoraFile
@@ -34,7 +34,11 @@ def saved(folder, tensors, **metadata):
 
 
 @pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS])
-@pytest.mark.parametrize(("base", "share"), [(NANO, 1.0), (TINY, 0.3), (SD1, 0.01)], ids=lambda value: getattr(value, "family", ""))
+@pytest.mark.parametrize(
+    ("base", "share"),
+    [(NANO, 1.0), (TINY, 0.3), (SD1, 0.01), (SD2, 0.01), (SDXL, 0.004), (NANOXL, 0.5)],
+    ids=lambda value: getattr(value, "family", ""),
+)
 @pytest.mark.parametrize("options", [{}, {"bias": True, "alpha": 7}, {"alpha": None}], ids=str)
 def test_what_is_written_is_read_back(tmp_path, dialect, base, share, options):
     made = network(base, everything, share=share, rank=3, **options)
@@ -111,8 +115,8 @@ def test_values_beyond_the_dtype_are_refused(tmp_path):
 def test_writing_refuses_what_it_cannot_name(tmp_path):
     with pytest.raises(UnknownFormat, match='did you mean "kohya"'):
         write(network(NANO), tmp_path / "x", "kohia")
-    with pytest.raises(DialectCannotHold, match="family 'sdxl'"):
-        write(LoraFile({}, {}, "sdxl"), tmp_path / "x")
+    with pytest.raises(DialectCannotHold, match="family 'flux'"):
+        write(LoraFile({}, {}, "flux"), tmp_path / "x")
     with pytest.raises(DialectCannotHold, match=r"nano 1 has no module unet\.nowhere"):
         write(LoraFile({Target("unet", "nowhere"): random_lora(4, 4)}, {}, "nano"), tmp_path / "x")
     with pytest.raises(WriteFailed):
@@ -241,6 +245,45 @@ def test_int64_alphas_and_half_files_read_as_they_are(tmp_path):
     adapter = read(saved(tmp_path, tensors)).adapters[TARGET]
     assert isinstance(adapter, LoRA)
     assert (adapter.down.dtype, adapter.alpha.dtype, adapter.multiplier) == (torch.float16, torch.float32, 1.0)
+
+
+SPELLED = [  # Target, as kohya's trainer writes it, and as others do
+    ("unet.down_blocks.1.attentions.0.proj_in", "lora_unet_input_blocks_4_1_proj_in", "lora_unet_down_blocks_1_attentions_0_proj_in"),
+    ("unet.add_embedding.linear_1", "lora_unet_label_emb_0_0", "lora_unet_add_embedding_linear_1"),
+    ("unet.conv_out", "lora_unet_out_2", "lora_unet_conv_out"),
+    ("text_encoder.text_model.encoder.layers.0.mlp.fc1", "lora_te1_text_model_encoder_layers_0_mlp_fc1", ""),
+    ("text_encoder_2.text_model.encoder.layers.2.mlp.fc2", "lora_te2_text_model_encoder_layers_2_mlp_fc2", ""),
+    ("text_encoder_2.text_projection", "lora_te2_text_projection", ""),
+]
+
+
+@pytest.mark.parametrize(("target", "kohyas", "other"), SPELLED)
+@pytest.mark.parametrize("base", [SDXL, NANOXL], ids=lambda base: base.family)
+def test_sdxl_is_written_as_its_trainer_names_it_and_read_either_way(tmp_path, base, target, kohyas, other):
+    component, _, module = target.partition(".")
+    layer = base.by_target[Target(component, module)]
+    file = LoraFile({layer.target: random_lora(*layer.shape)}, {}, base.family)
+    tensors = load_file(write(file, tmp_path / "a.safetensors"))
+    assert tensors.keys() == {f"{kohyas}.{suffix}" for suffix in ("lora_down.weight", "lora_up.weight", "alpha")}
+    renamed = {key.replace(kohyas, other or kohyas): tensor for key, tensor in tensors.items()}
+    found = read(saved(tmp_path, renamed), base)
+    assert (set(found.adapters), found.unknown) == ({layer.target}, ())
+
+
+def test_a_mix_of_both_block_namings_is_one_network(tmp_path):
+    made = network(NANOXL)
+    tensors = load_file(write(made, tmp_path / "a.safetensors"))
+    renamed = {key.replace("output_blocks_0_1", "up_blocks_0_attentions_0"): tensor for key, tensor in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    found = read(saved(tmp_path, renamed))
+    assert (found.base, found.adapters.keys(), found.unknown) == ("nanoxl", made.adapters.keys(), ())
+
+
+def test_a_family_with_one_text_encoder_has_no_number_for_it(tmp_path):
+    for base in (SD1, SD2, NANO):
+        layer = next(layer for layer in base.layers if layer.attention and layer.place.is_text)
+        (key, *_) = load_file(write(LoraFile({layer.target: random_lora(*layer.shape)}, {}, base.family), tmp_path / "x"))
+        assert key.startswith("lora_te_text_model_encoder_layers_0_self_attn_q_proj.")
 
 
 def test_original_block_names_are_understood(tmp_path):

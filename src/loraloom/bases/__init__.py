@@ -2,9 +2,12 @@
 
 from loraloom.bases.base import Base, Layer, Target
 from loraloom.bases.nano.layers import NANO
+from loraloom.bases.nanoxl.layers import NANOXL
 from loraloom.bases.sd1.layers import SD1
+from loraloom.bases.sd2.layers import SD2
+from loraloom.bases.sdxl.layers import SDXL
 from loraloom.bases.tiny.layers import TINY
 
-BASES: tuple[Base, ...] = (TINY, SD1, NANO)
+BASES: tuple[Base, ...] = (TINY, SD1, SD2, SDXL, NANO, NANOXL)
 
-__all__ = ["BASES", "NANO", "SD1", "TINY", "Base", "Layer", "Target"]
+__all__ = ["BASES", "NANO", "NANOXL", "SD1", "SD2", "SDXL", "TINY", "Base", "Layer", "Target"]

@@ -61,6 +61,6 @@ class Base:
         """How many numbers a full block weight vector has, BASE aside."""
         return 1 + max((layer.block for layer in self.layers if layer.block is not None), default=-1)
 
-    @property
+    @cached_property
     def components(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer.target.component for layer in self.layers))

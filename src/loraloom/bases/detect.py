@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,18 +36,27 @@ _ARCHITECTURES = {
     "flux-2": "Flux.2",
 }
 # Key names that only one family has, looked for before any width; each pattern must be found in some key.
-_BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
-_SIGNATURES = (
+_TRANSFORMERS = (
     (("double_blocks|single_transformer_blocks",), "Flux.1", "double and single transformer blocks"),
     (("joint_blocks",), "SD 3", "joint blocks"),
+)
+# The same for UNets, which the width of the cross-attention tells better where it is there. Some transformers have an `attn2`
+# too (LTX-Video's is as wide as SDXL's), so the block's name counts.
+_BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
+_UNETS = (
     ((r"[._]transformer_blocks[._]([2-9]|1\d)[._]", _BLOCK), "SDXL", "three or more transformer blocks in a row"),
     ((r"^lora_te2_|^text_encoder_2\.", r"^lora_unet_|^unet\."), "SDXL", "a UNet and two text encoders"),
 )
-_CROSS_ATTENTION = re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?[._]")
-_TEXT = re.compile(r"^(lora_te1?_|text_encoder\.|lycoris_te_).*self_attn[._](q|k|v)_proj")
+_CROSS_ATTENTION = re.compile(rf"^(?=.*({_BLOCK})).*attn2[._](processor[._])?to_[kv](_lora)?[._]")
+# Of the first text encoder and the second.
+_TEXTS = tuple(
+    re.compile(rf"^({prefixes}).*self_attn[._](q|k|v)_proj")
+    for prefixes in (r"lora_te1?_|text_encoder\.|lycoris_te_", r"lora_te2_|text_encoder_2\.")
+)
 _INPUTS = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "lora_linear_layer.down.weight")
-_CONTEXTS = {base.context_width: base.title for base in BASES} | {1024: "SD 2.x", 2048: "SDXL"}
-_TEXTS = {base.text_widths[0]: base.title for base in BASES} | {1024: "SD 2.x"}
+_CONTEXTS = {base.context_width: base.title for base in BASES}
+# Families whose text encoders are in no table here: Flux.1 and SD 3 have SD 1.x's and SDXL's.
+_WITHOUT_TABLE = tuple(sorted({*_VERSIONS.values(), *_ARCHITECTURES.values()} - {base.title for base in BASES}))
 
 
 @dataclass(frozen=True)
@@ -70,13 +79,16 @@ class Detection:
 class _Clue(NamedTuple):
     title: str
     evidence: str
+    others: tuple[str, ...] = ()  # families that it speaks for just as well
 
 
 def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Detection:
     """The family that a file's header speaks for. Reads names, shapes and metadata only."""
-    told, seen = _from_metadata(metadata), _from_names(shapes) or _from_widths(shapes)
+    told, seen = _from_metadata(metadata), _from_tensors(shapes)
     if told is None and seen is None:
         return Detection(None, UNKNOWN, evidence=())
+    if told and seen and told.title in seen.others:
+        seen = seen._replace(title=told.title)
     # Shapes cannot be wrong about what fits, but two versions of an embedded base differ in what shapes do not show.
     versions = told is not None and seen is not None and _is_version(told.title) and _is_version(seen.title)
     chosen = told if told and (seen is None or seen.title == UNKNOWN or versions) else seen
@@ -113,25 +125,46 @@ def _is_version(title: str) -> bool:
     return title.startswith("loraloom ")
 
 
-def _from_names(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
+def _from_tensors(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
+    """What is surest first. A cross-attention of a width that nobody has is only counted where nothing else speaks."""
+    attention = _from_cross_attention(shapes)
+    known = attention if attention and attention.title != UNKNOWN else None
+    return _from_names(shapes, _TRANSFORMERS) or known or _from_names(shapes, _UNETS) or attention or _from_text_encoders(shapes)
+
+
+def _from_names(shapes: Mapping[str, tuple[int, ...]], signatures: Iterable[tuple[tuple[str, ...], str, str]]) -> _Clue | None:
     names = "\n".join(shapes)  # one search instead of one for each name: a stranger's file has up to 50,000
-    for patterns, title, evidence in _SIGNATURES:
+    for patterns, title, evidence in signatures:
         if all(re.search(pattern, names, re.MULTILINE) for pattern in patterns):
             return _Clue(title, evidence)
     return None
 
 
-def _from_widths(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
-    contexts, texts = Counter[int](), Counter[int]()
-    for key, shape in shapes.items():
-        if len(shape) >= 2 and key.endswith(_INPUTS):
-            contexts[shape[1]] += bool(_CROSS_ATTENTION.search(key))
-            texts[shape[1]] += bool(_TEXT.search(key))
-    for counts, what, titles in ((contexts, "cross-attention", _CONTEXTS), (texts, "text encoder", _TEXTS)):
-        width = next((width for width, count in counts.most_common(1) if count), None)
-        if width is not None:
-            return _Clue(titles.get(width, UNKNOWN), f"{what} {width} wide")
-    return None
+def _from_cross_attention(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
+    width = _commonest_input(shapes, _CROSS_ATTENTION)
+    return None if width is None else _Clue(_CONTEXTS.get(width, UNKNOWN), f"cross-attention {width} wide")
+
+
+def _from_text_encoders(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
+    """The first family with text encoders of these widths. Several share them, so metadata may name another that has them."""
+    widths = [_commonest_input(shapes, pattern) for pattern in _TEXTS]
+    found = [str(width) for width in widths if width is not None]
+    if not found:
+        return None
+    fits = [base.title for base in BASES if _has(base.text_widths, widths)]
+    evidence = f"text encoder {found[0]} wide" if len(found) == 1 else f"text encoders {' and '.join(found)} wide"
+    return _Clue(fits[0] if fits else UNKNOWN, evidence, (*fits, *_WITHOUT_TABLE))
+
+
+def _has(own: tuple[int, ...], found: Iterable[int | None]) -> bool:
+    """Whether a family has text encoders of the widths that were found, in their places."""
+    return all(width is None or own[index : index + 1] == (width,) for index, width in enumerate(found))
+
+
+def _commonest_input(shapes: Mapping[str, tuple[int, ...]], pattern: re.Pattern[str]) -> int | None:
+    """The commonest input width of the layers whose keys match."""
+    widths = Counter(shape[1] for key, shape in shapes.items() if len(shape) >= 2 and key.endswith(_INPUTS) and pattern.search(key))
+    return next((width for width, _ in widths.most_common(1)), None)
 
 
 def by_family(family: str) -> Base | None:

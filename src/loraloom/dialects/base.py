@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters import SUFFIXES, Adapter
-from loraloom.bases import Layer, Target
+from loraloom.bases import Base, Layer, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,8 @@ class Dialect(ABC):
     suffixes: ClassVar[Mapping[str, str]] = {}  # this dialect's suffix -> ours, where they differ
 
     @abstractmethod
-    def spell(self, layer: Layer) -> tuple[str, ...]:
-        """Every prefix under which files of this dialect store the layer's tensors; the first is the one written."""
+    def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
+        """Every prefix under which files of this dialect store the tensors of a layer of `base`; the first is the one written."""
 
     def known_suffixes(self) -> Mapping[str, str]:
         """Our suffix by the dialect's; our own spelling is understood everywhere, as many tools mix them."""
@@ -38,9 +38,9 @@ class Dialect(ABC):
         """Mend what this dialect stores differently. `group` has our suffixes, `spelled` the file's key for each."""
         return group
 
-    def write_tensors(self, adapter: Adapter, layer: Layer) -> "dict[str, Tensor]":
+    def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         """The adapter's tensors under this dialect's names; raises DialectCannotHold."""
-        prefix = self.spell(layer)[0]
+        prefix = self.spell(layer, base)[0]
         return {f"{prefix}.{suffix}": tensor for suffix, tensor in adapter.tensors().items()}
 
     def write_metadata(self, adapters: Mapping[Target, Adapter]) -> Mapping[str, str]:

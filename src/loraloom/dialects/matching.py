@@ -63,7 +63,7 @@ def match(header: Header, base: Base) -> Match:
 @cache
 def _book(dialect: Dialect, base: Base) -> Mapping[str, Target]:
     """Target by prefix, for all layers of `base`."""
-    return {prefix: layer.target for layer in base.layers for prefix in dialect.spell(layer)}
+    return {prefix: layer.target for layer in base.layers for prefix in dialect.spell(layer, base)}
 
 
 def _group(header: Header, base: Base, dialect: Dialect) -> dict[Target, dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from loraloom.adapters import Adapter, LoRA
-from loraloom.bases import Layer, Target
+from loraloom.bases import Base, Layer, Target
 from loraloom.dialects.base import Dialect
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import DialectCannotHold, LimitExceeded, UnknownFormat
@@ -59,7 +59,7 @@ class Peft(Dialect):
         "lora_linear_layer.up.weight": "lora_up.weight",
     }
 
-    def spell(self, layer: Layer) -> tuple[str, ...]:
+    def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
         component, module = layer.target.component, layer.target.module
         # transformers 5 dropped `text_model.` from CLIPTextModel; files written with it lack the part.
         short = module.removeprefix("text_model.")
@@ -75,11 +75,11 @@ class Peft(Dialect):
             group["diff_b"] = group["diff_b"] * (float(group["alpha"]) / rank)
         return group
 
-    def write_tensors(self, adapter: Adapter, layer: Layer) -> "dict[str, Tensor]":
+    def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         if not isinstance(adapter, LoRA) or adapter.mid is not None:
             what = "a Tucker core" if isinstance(adapter, LoRA) else f"the type {adapter.name}"
             raise DialectCannotHold(f"{layer.target}: diffusers/PEFT naming has no place for {what}; write it with --dialect kohya")
-        prefix, config_scale = self.spell(layer)[0], _config_alpha(adapter) / adapter.rank
+        prefix, config_scale = self.spell(layer, base)[0], _config_alpha(adapter) / adapter.rank
         folded = adapter.multiplier / config_scale
         tensors = {
             f"{prefix}.lora_A.weight": adapter.down,

@@ -85,7 +85,7 @@ def _made_for(path: Path, found: Detection) -> str:
 
 def _same_width(found: Detection, base: Base) -> str:
     """The base's counterpart of the width that tells the file's family."""
-    widths = {"cross-attention": base.context_width, "text encoder": base.text_widths[0]}
+    widths = {"cross-attention": base.context_width, "text encoder": " and ".join(map(str, base.text_widths))}
     return next((f" ({width})" for what, width in widths.items() if found.evidence[-1].startswith(what)), "")
 
 

@@ -28,7 +28,7 @@ def write(file: LoraFile, path: str | Path, dialect: str = "kohya", *, dtype: "t
     for target, adapter in file.adapters.items():
         if target not in base.by_target:
             raise DialectCannotHold(f"{path}: {base.title} has no module {target}")
-        for key, tensor in chosen.write_tensors(adapter, base.by_target[target]).items():
+        for key, tensor in chosen.write_tensors(adapter, base.by_target[target], base).items():
             tensors[key] = _cast(key, tensor, dtype or torch.float16)
     extra = {**chosen.write_metadata(file.adapters), "sshs_model_hash": tensorfile.content_hash(tensors)}
     return tensorfile.write(path, tensors, stamped(file.metadata, base, extra))

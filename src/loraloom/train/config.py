@@ -131,7 +131,8 @@ def _explain(item: Any) -> str:
 
 
 def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
-    """The job with every None decided for this family; raises SettingsError for components that the base does not have."""
+    """The job with every None decided for this family; raises SettingsError for components that the base does not have, and for a
+    family that does not train yet."""
     unknown = [name for name in config.components if name not in base.components]
     if unknown:
         raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}; it has {', '.join(base.components)}")

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from loraloom.bases.clip import TextEncoder
 from loraloom.bases.nano.layers import TEXT, UNET
 from loraloom.lazy import LazyModule, torch
 
@@ -31,49 +32,60 @@ def load(seed: int = 0) -> "diffusers.StableDiffusionPipeline":
             attention_head_dim=2,
             norm_num_groups=4,
         )
-        tokenizer = _tokenizer()
-        text_encoder = transformers.CLIPTextModel(
-            transformers.CLIPTextConfig(
-                vocab_size=TEXT.vocabulary,
-                hidden_size=TEXT.width,
-                intermediate_size=4 * TEXT.width,
-                projection_dim=TEXT.width,
-                num_hidden_layers=TEXT.depth,
-                num_attention_heads=2,
-                max_position_embeddings=TEXT.positions,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-        vae = diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            norm_num_groups=4,
-            sample_size=16,
-            scaling_factor=1.0,
-        )
+        tokenizer = byte_tokenizer(TEXT.positions)
+        text_encoder = transformers.CLIPTextModel(text_config(TEXT, tokenizer))
+        vae = autoencoder()
     return diffusers.StableDiffusionPipeline(
-        vae=vae.eval(),
+        vae=vae,
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         unet=unet.eval(),
-        scheduler=diffusers.DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-        ),
+        scheduler=sampler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
 
 
-def _tokenizer() -> "transformers.CLIPTokenizer":
+def text_config(numbers: TextEncoder, tokenizer: "transformers.CLIPTokenizer") -> "transformers.CLIPTextConfig":
+    """What transformers builds a text encoder of these numbers from."""
+    return transformers.CLIPTextConfig(
+        vocab_size=numbers.vocabulary,
+        hidden_size=numbers.width,
+        intermediate_size=4 * numbers.width,
+        projection_dim=numbers.projection or numbers.width,
+        num_hidden_layers=numbers.depth,
+        num_attention_heads=2,
+        max_position_embeddings=numbers.positions,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def autoencoder() -> "diffusers.AutoencoderKL":
+    """Pictures of twice the latents' side."""
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=1.0,
+    )
+    return vae.eval()
+
+
+def sampler() -> "diffusers.DDIMScheduler":
+    return diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+
+
+def byte_tokenizer(length: int) -> "transformers.CLIPTokenizer":
     """Every byte is a token: any text works, none is long."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     alphabet = [chr(code) for code in visible] + [chr(256 + index) for index in range(256 - len(visible))]  # GPT-2's byte alphabet
     tokens = (*alphabet, *(f"{byte}</w>" for byte in alphabet), _BEGIN, _END)
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return transformers.CLIPTokenizer(
-        vocab=vocabulary, merges=[], unk_token=_END, bos_token=_BEGIN, eos_token=_END, pad_token=_END, model_max_length=TEXT.positions
+        vocab=vocabulary, merges=[], unk_token=_END, bos_token=_BEGIN, eos_token=_END, pad_token=_END, model_max_length=length
     )

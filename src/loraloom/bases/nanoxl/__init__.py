@@ -1,0 +1,1 @@
+"""The random base of tests in SDXL's layout."""
