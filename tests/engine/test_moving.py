@@ -5,13 +5,13 @@ import copy
 import diffusers
 import pytest
 import torch
+from running import Calls, denoised, generators, mix, strength
 from support import close, everything, fingerprint, hooks, network
 
 from loraloom.bases import NANO
 from loraloom.engine import Engine
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lorafile import Mix
-from loraloom.prompts import parse
 from loraloom.schedule import Point, Position, Schedule
 from loraloom.strength import Strength
 
@@ -36,42 +36,6 @@ def _nothing_left(pipeline):
     assert not {"step", "set_timesteps"} & vars(sampler).keys()
 
 
-def strength(text: str) -> Strength:
-    """The strength of a tag, as a prompt writes it: `te=0.1@1,0.6@6`."""
-    return parse(f"<lora:x:{text}>").loras[0].strength(1.0)
-
-
-def mix(*stack, negative=()) -> Mix:
-    def stacked(pairs):
-        return tuple((file, _given(value)) for file, value in pairs)
-
-    return Mix(stacked(stack), stacked(negative))
-
-
-def _given(value) -> Strength:
-    return value if isinstance(value, Strength) else strength(value) if isinstance(value, str) else Strength.of(value)
-
-
-def generators(*seeds):
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-class Calls:
-    """What the denoiser was given and what it gave, call by call."""
-
-    def __init__(self, pipeline):
-        self.inputs, self.outputs = [], []
-        self._handle = pipeline.unet.register_forward_hook(self._note, with_kwargs=True)
-
-    def _note(self, _, arguments, options, output):
-        options = {name: value for name, value in options.items() if torch.is_tensor(value)}
-        self.inputs.append((tuple(value.clone() for value in arguments), {name: value.clone() for name, value in options.items()}))
-        self.outputs.append(output[0].clone())
-
-    def stop(self):
-        self._handle.remove()
-
-
 def run(pipeline, mixes, *, steps, calls=None, **options):
     """A whole run; latents [pictures, 4, 8, 8]."""
     options = {"prompt": "a cat", "generator": generators(3), **OPTIONS, **options}
@@ -91,13 +55,6 @@ def embeddings(pipeline, mixes, prompt="a cat", negative=""):
     with Engine(pipeline).attached(mixes):
         found, other = pipeline.encode_prompt(prompt, "cpu", 1, True, negative)
     return torch.cat([other, found])
-
-
-def denoised(pipeline, mixes, inputs):
-    """The denoiser's output on recorded inputs: what a run with these strengths alone gives."""
-    arguments, options = inputs
-    with Engine(pipeline).attached(mixes), torch.no_grad():
-        return pipeline.unet(*arguments, **options).sample
 
 
 def test_a_text_encoder_schedule_gives_each_step_the_embeddings_of_its_strength(pipeline):
