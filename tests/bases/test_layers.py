@@ -1,6 +1,7 @@
 """The layer tables are the real classes' own: names, shapes, counts, order, blocks."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from loraloom.bases.tiny.layers import TEXT as TINY_TEXT
 from loraloom.bases.tiny.layers import UNET as TINY_UNET
 from loraloom.bases.unet import UNet
 from loraloom.dialects import DIALECTS
+from loraloom.engine.live import recognise
 
 UNETS = {"sd1": SD1_UNET, "sd2": SD2_UNET, "sdxl": SDXL_UNET, "tiny": TINY_UNET, "nano": NANO_UNET, "nanoxl": NANOXL_UNET}
 KINDS = {
@@ -192,6 +194,11 @@ def test_bases_are_told_apart_by_everything_that_detection_reads():
     for attribute in ("family", "title", "version", "architecture", "context_width"):
         assert len({getattr(base, attribute) for base in BASES}) == len(BASES)
     assert (SD1.blocks, SDXL.blocks, TINY.blocks, NANO.blocks, NANOXL.blocks) == (25, 19, 13, 9, 19)
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.family)
+def test_the_engine_recognises_each_family_by_its_unet(base):
+    assert recognise(SimpleNamespace(unet=meta_unet(UNETS[base.family]))) is base
 
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.family)

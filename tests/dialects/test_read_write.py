@@ -96,6 +96,15 @@ def test_a_written_file_says_what_it_is(tmp_path):
     assert dtypes == {"weight": "F16", "alpha": "F32"}
 
 
+def test_a_closer_name_of_the_base_stays_and_another_bases_does_not(tmp_path):
+    layer = next(layer for layer in SD2.layers if layer.attention)
+    said = {"ss_base_model_version": "sd_v2_v", "modelspec.architecture": "stable-diffusion-v1/lora"}
+    file = LoraFile({layer.target: random_lora(*layer.shape)}, said, "sd2")
+    metadata = Header.read(write(file, tmp_path / "x.safetensors")).metadata
+    assert metadata["ss_base_model_version"] == "sd_v2_v"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v2-512/lora"
+
+
 def test_the_hash_does_not_know_the_metadata(tmp_path):
     made = network(NANO)
     other = LoraFile(made.adapters, {"a": "b"}, "nano")
