@@ -40,14 +40,14 @@ _TRANSFORMERS = (
     (("double_blocks|single_transformer_blocks",), "Flux.1", "double and single transformer blocks"),
     (("joint_blocks",), "SD 3", "joint blocks"),
 )
-# The same for UNets, which the width of the cross-attention tells better where it is there. Some transformers have an `attn2`
-# too (LTX-Video's is as wide as SDXL's), so the block's name counts.
+# The same for UNets, looked for after the width of the cross-attention, which tells them apart better.
 _BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
 _UNETS = (
     ((r"[._]transformer_blocks[._]([2-9]|1\d)[._]", _BLOCK), "SDXL", "three or more transformer blocks in a row"),
     ((r"^lora_te2_|^text_encoder_2\.", r"^lora_unet_|^unet\."), "SDXL", "a UNet and two text encoders"),
 )
-_CROSS_ATTENTION = re.compile(rf"^(?=.*({_BLOCK})).*attn2[._](processor[._])?to_[kv](_lora)?[._]")
+# Some transformers have an `attn2` too (LTX-Video's is as wide as SDXL's), so the block's name counts.
+_CROSS_ATTENTION = (re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?[._]"), re.compile(_BLOCK))
 # Of the first text encoder and the second.
 _TEXTS = tuple(
     re.compile(rf"^({prefixes}).*self_attn[._](q|k|v)_proj")
@@ -141,7 +141,7 @@ def _from_names(shapes: Mapping[str, tuple[int, ...]], signatures: Iterable[tupl
 
 
 def _from_cross_attention(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
-    width = _commonest_input(shapes, _CROSS_ATTENTION)
+    width = _commonest_input(shapes, *_CROSS_ATTENTION)
     return None if width is None else _Clue(_CONTEXTS.get(width, UNKNOWN), f"cross-attention {width} wide")
 
 
@@ -161,9 +161,10 @@ def _has(own: tuple[int, ...], found: Iterable[int | None]) -> bool:
     return all(width is None or own[index : index + 1] == (width,) for index, width in enumerate(found))
 
 
-def _commonest_input(shapes: Mapping[str, tuple[int, ...]], pattern: re.Pattern[str]) -> int | None:
-    """The commonest input width of the layers whose keys match."""
-    widths = Counter(shape[1] for key, shape in shapes.items() if len(shape) >= 2 and key.endswith(_INPUTS) and pattern.search(key))
+def _commonest_input(shapes: Mapping[str, tuple[int, ...]], *patterns: re.Pattern[str]) -> int | None:
+    """The commonest input width of the layers whose keys have all of these patterns."""
+    inputs = ((key, shape[1]) for key, shape in shapes.items() if len(shape) >= 2 and key.endswith(_INPUTS))
+    widths = Counter(width for key, width in inputs if all(pattern.search(key) for pattern in patterns))
     return next((width for width, _ in widths.most_common(1)), None)
 
 
