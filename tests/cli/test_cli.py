@@ -49,7 +49,7 @@ def test_generate_prints_where_the_pictures_are(loraloom):
 def test_explain_draws_nothing(loraloom, tmp_path):
     code, out, _ = loraloom("generate", "a cat <lora:ink:1>", "--explain")
     assert code == 0
-    assert "ink: unet" in out
+    assert "ink: text_encoder 12/12, unet 48/48" in out
     assert "made for loraloom nano 1" in out
     assert not list(tmp_path.rglob("*.png"))
     document = json.loads(loraloom("generate", "a cat <lora:ink:1>", "--explain", "--json")[1])
