@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loraloom.dialects import read, write
-    from loraloom.engine import Engine, Report
+    from loraloom.engine import Engine, Fallback, Report
     from loraloom.errors import LoraError
     from loraloom.generate.infotext import Recipe, read_recipe
     from loraloom.generate.jobs import Picture
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Engine": "loraloom.engine",
+    "Fallback": "loraloom.engine",
     "GridRequest": "loraloom.generate.request",
     "ImageRequest": "loraloom.generate.request",
     "LoraError": "loraloom.errors",
@@ -51,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "Engine",
+    "Fallback",
     "GridRequest",
     "ImageRequest",
     "LoraError",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
 from loraloom.catalogue import Catalogue, Item
+from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
 from loraloom.generate.draw import OnStep, Shot, Style, draw
@@ -173,7 +174,7 @@ class Session:
         mark = path / "model_index.json" if path.is_dir() else path
         state = mark.stat().st_mtime_ns if local and mark.exists() else 0
         model = path.resolve().name.removesuffix(".safetensors") if local else source
-        return self._bases.get((source, state), lambda: Opened(open_pipeline(source), model))
+        return self._bases.get((source, state), lambda: Opened(open_pipeline(source), model, self.settings.loader))
 
     def _library(self, prompts: Sequence[Prompt]) -> Catalogue:
         """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""
@@ -192,10 +193,13 @@ class Session:
 
     def _stack(self, named: Named, opened: Opened, request: Drawing) -> Stack:
         """Every file read and checked, those at strength 0 too."""
-        return tuple((self._read(item, opened, force=request.force), strength) for item, strength in named)
+        return tuple((self._read(item, opened, request), strength) for item, strength in named)
 
-    def _read(self, item: Item, opened: Opened, *, force: bool) -> LoraFile:
-        base = opened.base
+    def _read(self, item: Item, opened: Opened, request: Drawing) -> LoraFile:
+        runner, force = opened.runner(request.loader), request.force
+        if isinstance(runner, Fallback):
+            return self._files.get((item.identity, runner.title, runner.titles, force), lambda: runner.read(item.path, force=force))
+        base = runner.base
         return self._files.get((item.identity, base.family, force), lambda: dialects.read(item.path, base, force=force))
 
 

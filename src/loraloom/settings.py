@@ -3,7 +3,7 @@
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError, field_validator
@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     default_strength: float = Field(default=1.0, allow_inf_nan=False, ge=-1e6, le=1e6)  # of a tag without a number
     output_folder: Path = Path("outputs")
     base: str = Field(default="tiny", min_length=1)
+    loader: Literal["auto", "native", "diffusers"] = "auto"  # who runs LoRAs; auto: the native engine where it knows the base
 
     @field_validator("lora_folders", mode="before")
     @classmethod

@@ -213,6 +213,15 @@ class _Tensors(Mapping[str, "Tensor"]):
         return len(self._header.entries)
 
 
+def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
+    """Raises BadTensor if a value of the file's tensor `key` is NaN or infinite."""
+    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
+    if tensor.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(wide)).double()).all()):
+        raise BadTensor(
+            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
+        )
+
+
 def write(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> Path:
     """Write atomically: a temporary file in the same folder, fsync, read back and compared, then renamed.
 

@@ -34,6 +34,7 @@ def generate(
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
     mode: options.Mode = "auto",
+    loader: options.Loader = None,
     force: options.Force = False,
     strict: options.Strict = False,
     explain: Annotated[
@@ -59,6 +60,7 @@ def generate(
         sampler=sampler,
         base=base,
         mode=mode,
+        loader=loader,
         force=force,
         strict=strict,
     )
@@ -112,6 +114,7 @@ def _document(drawn: "Sequence[Picture]", paths: list[Path], seconds: float) -> 
             for path, picture in zip(paths, drawn, strict=True)
         ],
         "mode": report.mode if report else None,
+        "reason": report.reason if report else None,
         "networks": [asdict(network) for network in report.networks] if report else [],
         "notes": list(dict.fromkeys(note for picture in drawn for note in picture.notes)),
         "seconds": round(seconds, 3),

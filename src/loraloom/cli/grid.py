@@ -29,6 +29,7 @@ def grid(
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
     mode: options.Mode = "auto",
+    loader: options.Loader = None,
     force: options.Force = False,
     strict: options.Strict = False,
     as_json: options.Json = False,
@@ -52,6 +53,7 @@ def grid(
         sampler=sampler,
         base=base,
         mode=mode,
+        loader=loader,
         force=force,
         strict=strict,
     )

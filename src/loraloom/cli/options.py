@@ -20,6 +20,12 @@ Base = Annotated[
 ]
 LoraFolder = Annotated[list[Path] | None, typer.Option("--lora-folder", help="A folder of LoRAs, at any depth; may be repeated.")]
 Mode = Annotated[Literal["auto", "merge", "branch"], typer.Option(help="How LoRAs run: added into the weights, or beside them.")]
+Loader = Annotated[
+    Literal["auto", "native", "diffusers"] | None,
+    typer.Option(
+        help="Who runs LoRAs: the native engine where it knows the base (auto), or diffusers. (default: the setting)", show_default=False
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Use LoRAs that were made for another base, where shapes fit.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a LoRA of which a part does not fit.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --output names.")]

@@ -10,8 +10,7 @@ from loraloom.bases import BASES, Base
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.dialects.matching import match
 from loraloom.dialects.metadata import PEFT_CONFIG
-from loraloom.errors import BadTensor, UnknownFormat, WrongBase
-from loraloom.lazy import torch
+from loraloom.errors import UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 
@@ -91,9 +90,5 @@ def _same_width(found: Detection, base: Base) -> str:
 
 def _taken(path: Path, key: str, tensor: "Tensor") -> "Tensor":
     """A copy, as another program may write into the mapped file; raises BadTensor if a value is not finite."""
-    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
-    if not bool(torch.isfinite(torch.stack(torch.aminmax(wide)).double()).all()):
-        raise BadTensor(
-            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
-        )
+    tensorfile.require_finite(path, key, tensor)
     return tensor.clone()

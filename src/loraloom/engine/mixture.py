@@ -27,8 +27,8 @@ Column = Mapping[Network, Strength]
 class Mixture:
     """The mixes of one attach. Pictures and halves with the same strengths share a column; one column means that rows do not matter."""
 
-    def __init__(self, mixes: Mix | Sequence[Mix], base: Base) -> None:
-        """Raises SettingsError where one file is cut to different ranks, NotSupported for block weights of another base."""
+    def __init__(self, mixes: Mix | Sequence[Mix], base: Base | None = None) -> None:
+        """Raises SettingsError where one file is cut to different ranks, NotSupported for block weights of another base than `base`."""
         several = [mixes] if isinstance(mixes, Mix) else list(mixes) or [Mix()]
         places: dict[tuple[tuple[Network, Strength], ...], int] = {}
 
@@ -43,7 +43,8 @@ class Mixture:
         self.pictures = len(several)
         for column in self.columns:
             for network, strength in column.items():
-                _refuse_foreign_blocks(network.file, strength, base)
+                if base is not None:
+                    _refuse_foreign_blocks(network.file, strength, base)
 
     def column(self, picture: int, half: Half) -> int:
         return self._halves[picture][half]

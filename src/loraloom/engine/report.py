@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Layer, Target
 
-Mode = Literal["merge", "branch", "mixed"]
+Mode = Literal["merge", "branch", "mixed", "diffusers"]
 
 
 class Coverage(NamedTuple):
@@ -55,7 +55,7 @@ class Report:
 
     networks: tuple[NetworkReport, ...]
     mode: Mode
-    reason: str  # why this mode
+    reason: str  # why this mode; of "diffusers", why the fallback
     modules: int  # of the base, touched by at least one network
     nbytes: int  # tensors held for the time of the attach
     seconds: float

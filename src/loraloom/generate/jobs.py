@@ -78,7 +78,7 @@ def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterat
     if not mix.positive and not mix.negative:
         yield None
         return
-    with opened.engine.attached(mix, steps=style.steps, mode=request.mode) as report:
+    with opened.runner(request.loader).attached(mix, steps=style.steps, mode=request.mode) as report:
         if request.strict and (unused := _left_out(report)):
             raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
         yield report
@@ -101,6 +101,8 @@ def _left_out(report: Report | None) -> list[str]:
 
 def _network_notes(report: Report | None, mix: Mix, style: Style) -> Iterator[str]:
     yield from _left_out(report)
+    if report and report.mode == "diffusers":
+        yield f"LoRAs ran through diffusers: {report.reason}"
     if mix.negative and style.guidance is not None and style.guidance <= 1:
         yield f"guidance {style.guidance:g} draws without a negative half, so tags in the negative prompt do nothing"
     for network in report.networks if report else ():

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from loraloom.bases import Base
-from loraloom.engine import Engine
+from loraloom.engine import Engine, Fallback
 from loraloom.engine.live import recognise
 from loraloom.errors import NotSupported
 from loraloom.generate.draw import Style
@@ -16,6 +16,8 @@ from loraloom.generate.request import Drawing
 _DEFAULTS: Mapping[str, tuple[int, float | None]] = {"tiny": (20, 2.5), "nano": (4, 2.5), "sd1": (25, 7.5)}
 _OTHER_DEFAULTS = (28, None)
 
+Loader = Literal["auto", "native", "diffusers"]
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -23,10 +25,11 @@ class Opened:
 
     pipeline: Any
     model: str
+    loader: Loader = "auto"  # where a request leaves it open
 
     @cached_property
     def base(self) -> Base:
-        """Raises NotSupported for a pipeline that the native engine does not know; such a one still draws without LoRAs."""
+        """Raises NotSupported for a pipeline that the native engine does not know."""
         return recognise(self.pipeline)
 
     @cached_property
@@ -34,11 +37,24 @@ class Opened:
         """Raises NotSupported as `base` does, and for a pipeline that carries PEFT layers."""
         return Engine(self.pipeline, self.base)
 
+    @cached_property
+    def known(self) -> bool:
+        """Whether the native engine knows this pipeline."""
+        try:
+            return bool(self.base)
+        except NotSupported:
+            return False
+
+    def runner(self, loader: Loader | None) -> Engine | Fallback:
+        """What runs LoRAs on this base; raises NotSupported as the two do."""
+        wish = loader or self.loader
+        if wish == "native" or (wish == "auto" and self.known):
+            return self.engine
+        why = "asked for" if wish == "diffusers" else f"this {type(self.pipeline).__name__} is not known to the native engine"
+        return Fallback(self.pipeline, why)
+
     def style(self, request: Drawing) -> Style:
         """How this base draws the request."""
-        try:
-            steps, guidance = _DEFAULTS.get(self.base.family, _OTHER_DEFAULTS)
-        except NotSupported:
-            steps, guidance = _OTHER_DEFAULTS
+        steps, guidance = _DEFAULTS.get(self.base.family, _OTHER_DEFAULTS) if self.known else _OTHER_DEFAULTS
         chosen = guidance if request.guidance is None else request.guidance
         return Style(request.steps or steps, chosen, request.width, request.height, request.sampler)

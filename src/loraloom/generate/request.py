@@ -40,6 +40,7 @@ class Drawing(BaseModel):
         default=None, min_length=1
     )  # "tiny", "nano", a folder, a checkpoint file, owner/name on the hub; None: the setting
     mode: Literal["auto", "merge", "branch"] = "auto"
+    loader: Literal["auto", "native", "diffusers"] | None = None  # who runs the LoRAs; None: the setting
     force: bool = False  # run LoRAs of another family where shapes fit
     strict: bool = False  # refuse LoRAs of which a part does not fit
 
