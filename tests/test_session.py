@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from loraloom import GridRequest, ImageRequest, LoraError, Session
+from loraloom import GridRequest, ImageRequest, LoraError, Session, Settings
 from loraloom.bases import SD1
-from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, PromptError, WrongBase
+from loraloom.errors import Ambiguous, FileError, MatchError, NotFound, NotSupported, PromptError, WrongBase
 from loraloom.generate.infotext import Recipe
 from loraloom.session import Recent
 
@@ -249,3 +249,25 @@ def test_every_cell_of_a_grid_is_what_generate_draws(session, draw):
             [alone] = draw(cell.recipe.prompt)
             assert abs(pixels(alone) - pixels(cell)).max() <= 1
     assert session.grid(sheet.request).image.tobytes() == sheet.image.tobytes()
+
+
+@pytest.mark.parametrize("wish", ["request", "settings"])
+def test_a_loader_that_is_asked_for_draws_the_same_and_says_so(folder, draw, wish):
+    session = Session(Settings(loader="diffusers") if wish == "settings" else None, lora_folders=[folder])
+    loader = "diffusers" if wish == "request" else None
+    [native] = draw("a cat <lora:ink:0.7> <lora:neon:unet=0.4>")
+    values = {"base": "nano", "seed": 5, "loader": loader}
+    [found] = session.generate(ImageRequest(prompt="a cat <lora:ink:0.7> <lora:neon:unet=0.4>", **values))
+    assert abs(pixels(native) - pixels(found)).max() <= 1
+    assert (found.report.mode, found.report.reason) == ("diffusers", "asked for")
+    assert "LoRAs ran through diffusers: asked for" in found.notes
+    assert native.recipe == found.recipe
+    with pytest.raises(NotSupported, match="leave LoRA tags out of the negative prompt"):
+        session.generate(ImageRequest(prompt="a cat <lora:ink>", negative_prompt="<lora:neon>", **values))
+
+
+def test_a_sheet_through_diffusers_equals_the_native_one(folder):
+    session, request = Session(lora_folders=[folder]), {"prompts": ("a cat", "a dog"), "loras": ("ink",), "seed": 5, "base": "nano"}
+    native, found = (session.grid(GridRequest(**request, loader=loader)) for loader in ("native", "diffusers"))
+    assert abs(np.asarray(native.image, dtype=int) - np.asarray(found.image, dtype=int)).max() <= 1
+    assert found.notes == ("LoRAs ran through diffusers: asked for",)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from PIL import Image
+from sd3 import load_sd3, lora_tensors, write_lora
 
 from loraloom import GridRequest, read_recipe
 from loraloom.bases import SD1
@@ -177,3 +178,36 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
     environment = os.environ | {"LORALOOM_SETTINGS": str(tmp_path / "none.toml")}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def unknown_base(tmp_path):
+    """A folder with a pipeline that the native engine does not know, and a LoRA for it in `./loras`."""
+    pipeline = load_sd3()
+    pipeline.save_pretrained(tmp_path / "sd3", safe_serialization=True)
+    write_lora(tmp_path / "loras" / "three.safetensors", lora_tensors(pipeline))
+    return tmp_path / "sd3"
+
+
+def test_a_base_that_is_not_known_draws_through_diffusers_and_says_so(loraloom, unknown_base):
+    options = ("--base", unknown_base, "--steps", 2, "--seed", 1)
+    code, out, err = loraloom("generate", "a cat <lora:three:0.5>", *options)
+    assert (code, out) == (0, "outputs/0001-a-cat.png\n")
+    assert "three: transformer 9/9, text_encoder 2/2" in err
+    assert "note: LoRAs ran through diffusers: this StableDiffusion3Pipeline is not known to the native engine" in err
+    assert Image.open(out.strip()).tobytes() != Image.open(loraloom("generate", "a cat", *options)[1].strip()).tobytes()
+
+    found = json.loads(loraloom("generate", "a cat <lora:three:0.5>", *options, "--json")[1])
+    assert (found["mode"], found["reason"]) == ("diffusers", "this StableDiffusion3Pipeline is not known to the native engine")
+
+    for tags, more, expected, message in (
+        ("<lora:three>", ["--loader", "native"], 5, "not a base that the native engine knows"),
+        ("<lora:three:1:in=0>", [], 5, "use unet= instead of in="),
+        ("<lora:sd>", [], 5, "was made for SD 1.x"),
+        ("<lora:ink>", ["--force"], 5, "none of its"),
+        ("<lora:text>", [], 4, "not a safetensors file"),
+        ("<lora:three>", ["--loader", "peft"], 2, "--loader"),
+    ):
+        code, out, err = loraloom("generate", f"a cat {tags}", *options, *more)
+        assert (code, out) == (expected, ""), err
+        assert message in err

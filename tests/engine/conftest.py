@@ -7,7 +7,7 @@ import pytest
 
 from loraloom.bases.nano.model import load
 
-sys.path.append(str(Path(__file__).parent.parent / "contract"))  # support.py
+sys.path.append(str(Path(__file__).parent.parent / "contract"))  # support.py, sd3.py
 
 
 @pytest.fixture(scope="module")

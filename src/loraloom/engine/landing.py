@@ -38,7 +38,8 @@ def plan_landing(file: str, named: "Mapping[str, Mapping[str, Tensor]]", parts: 
         for key, tensor in tensors.items():
             module, _, rest = key.rpartition(".lora_")
             groups[module][f"lora_{rest}"] = tensor
-        live = dict(parts[component].named_modules())
+        # A module that an earlier network stands on is PEFT's wrapper of it.
+        live = {path: getattr(module, "base_layer", module) for path, module in parts[component].named_modules()}
         for module, group in groups.items():
             target = Target(component, module)
             reason = _misfit(target, group, live.get(module))
