@@ -2,6 +2,7 @@
 
 import json
 
+import diffusers
 import pytest
 import torch
 from sd3 import load_sd3, lora_tensors, write_lora
@@ -351,7 +352,12 @@ def test_a_file_that_does_not_fit_is_an_error_and_changes_nothing(sd3, folder, w
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"PK\x03\x04pickle", "this is a pickle"), (b"", "the file is empty"), (b"\x08" + b"\0" * 7 + b'{"a":', "")]
+    ("content", "message"),
+    [
+        (b"PK\x03\x04pickle", "this is a pickle"),
+        (b"", "the file is empty"),
+        (b"\x08" + b"\0" * 7 + b'{"a":', "cut short|not what safetensors defines|describes"),
+    ],
 )
 def test_a_pickle_and_a_damaged_file_never_reach_diffusers(sd3, folder, monkeypatch, content, message):
     path = folder / "damaged.safetensors"
@@ -373,6 +379,29 @@ def test_keys_that_diffusers_does_not_use_are_reported(sd3, folder):
         pass
     assert sorted(key.split(":")[0] for key in report.networks[0].unused) == sorted(strange)
     assert report.networks[0].applied == {"transformer": 9, "text_encoder": 2}
+
+
+def test_keys_are_followed_through_a_conversion_that_splits_and_scales(folder):
+    """Flux in kohya's names: diffusers splits one fused projection into three and folds alpha in."""
+    transformer = diffusers.FluxTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2, axes_dims_rope=(2, 2, 4),
+        joint_attention_dim=16, pooled_projection_dim=16,
+    )  # fmt: skip
+    flux = diffusers.FluxPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), None, None, None, None, None, transformer)
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, out in (("double_blocks_0_img_attn_qkv", 48), ("double_blocks_0_img_attn_proj", 16), ("double_blocks_7_img_attn_proj", 16)):
+        tensors[f"lora_unet_{name}.lora_down.weight"] = torch.randn(4, 16, generator=generator)
+        tensors[f"lora_unet_{name}.lora_up.weight"] = torch.randn(out, 4, generator=generator)
+        tensors[f"lora_unet_{name}.alpha"] = torch.tensor(2.0)
+    fallback = Fallback(flux)
+    before = state(flux)
+    with fallback.attached(mix(fallback, (write_lora(folder / "flux.safetensors", tensors), "1"))) as report:
+        [network] = report.networks
+    assert state(flux) == before
+    assert network.applied == {"transformer": 4}
+    left = [key.split(":")[0] for key in network.unused]
+    assert sorted(left) == sorted(key for key in tensors if "_7_" in key)
 
 
 @pytest.mark.parametrize("error", [ValueError("no idea\nsecond line"), RuntimeError("size mismatch"), KeyError("x"), OSError("gone")])

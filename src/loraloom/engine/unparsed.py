@@ -92,10 +92,11 @@ def refuse_other_types(header: Header) -> None:
     """Raises NotSupported for what is not plain LoRA, naming the first key or option that is not."""
     names = "\n".join(header.entries)  # one search for each type: a stranger's file has up to 50,000 names
     for kind, pattern in _OTHER_TYPES:
-        found = re.search(rf"^.*(?:{pattern}).*$", names, re.MULTILINE)
+        found = re.search(pattern, names, re.MULTILINE)
         if found:
+            key = names[names.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
             raise NotSupported(
-                f"{header.path.name}: {found[0]} is {kind}; through diffusers only plain LoRA runs. Use a base that the native engine "
+                f"{header.path.name}: {key[:200]} is {kind}; through diffusers only plain LoRA runs. Use a base that the native engine "
                 "knows, or a plain LoRA"
             )
     for option, value in _peft_options(header).items():
