@@ -34,7 +34,7 @@ LAYERS = {
     "lazy": 0,
 }
 SIBLINGS_APART = (3, 4)
-DIFFUSERS_ALLOWED = ("bases/*/model.py", "engine/fallback.py", "engine/text.py", "generate/pipeline.py")
+DIFFUSERS_ALLOWED = ("bases/*/model.py", "engine/fallback/runner.py", "engine/text.py", "generate/pipeline.py")
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "peft", "accelerate")
 
 

@@ -62,6 +62,11 @@ def test_text_encoders_that_families_share_leave_it_to_the_metadata(widths, vers
     assert (found.title, found.evidence[-1], found.contradictions) == (title, told, ())
 
 
+def test_text_encoders_beside_an_unknown_transformer_say_nothing():
+    found = detect({"transformer.transformer_blocks.5.attn.to_q.lora_A.weight": (4, 1536), TEXT: (4, 768)}, {})
+    assert (found.title, found.confident) == ("an unknown base", False)
+
+
 def test_text_encoders_that_the_named_family_has_not_are_a_contradiction():
     found = detect({TEXT: (4, 768), TEXT_2: (4, 1280)}, {"ss_base_model_version": "sd_v1"})
     assert (found.title, len(found.contradictions)) == ("SDXL", 1)

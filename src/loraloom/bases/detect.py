@@ -129,7 +129,13 @@ def _from_tensors(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
     """What is surest first. A cross-attention of a width that nobody has is only counted where nothing else speaks."""
     attention = _from_cross_attention(shapes)
     known = attention if attention and attention.title != UNKNOWN else None
-    return _from_names(shapes, _TRANSFORMERS) or known or _from_names(shapes, _UNETS) or attention or _from_text_encoders(shapes)
+    found = _from_names(shapes, _TRANSFORMERS) or known or _from_names(shapes, _UNETS) or attention
+    # A transformer that no signature knows still is no UNet: text encoders of SD 1.x's and SDXL's widths are everywhere.
+    return found or (None if _has_transformer(shapes) else _from_text_encoders(shapes))
+
+
+def _has_transformer(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(key.startswith(("transformer.", "lora_transformer_")) for key in shapes)
 
 
 def _from_names(shapes: Mapping[str, tuple[int, ...]], signatures: Iterable[tuple[tuple[str, ...], str, str]]) -> _Clue | None:

@@ -11,15 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloom.engine.fallback.loading import Loaded, Loader, place_of
+from loraloom.engine.fallback.native_only import refuse_native_only
+from loraloom.engine.fallback.tree import Tree
+from loraloom.engine.fallback.unparsed import read_unparsed, titles
 from loraloom.engine.live import claimed, refuse_foreign_layers
-from loraloom.engine.loading import Loaded, Loader, place_of
 from loraloom.engine.mixture import Mixture
-from loraloom.engine.native_only import refuse_native_only
 from loraloom.engine.plan import Wish
 from loraloom.engine.report import Report
 from loraloom.engine.steps import Steps
-from loraloom.engine.tree import Tree
-from loraloom.engine.unparsed import read_unparsed, titles
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import LazyModule, torch
 from loraloom.lorafile import LoraFile, Mix

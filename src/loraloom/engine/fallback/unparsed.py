@@ -85,7 +85,8 @@ def read_unparsed(path: str | Path, base: str, known_as: frozenset[str], *, forc
         if not force:
             raise WrongBase(f"{mismatch}. Use a LoRA for this base, or another base")
         warnings += (f"{mismatch}, and this was forced",)
-    return LoraFile({}, dict(header.metadata), warnings=warnings, dialect="diffusers", path=header.path)
+    made_for = f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN
+    return LoraFile({}, dict(header.metadata), warnings=warnings, dialect="diffusers", path=header.path, made_for=made_for)
 
 
 def refuse_other_types(header: Header) -> None:

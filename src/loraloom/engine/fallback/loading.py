@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from loraloom.bases import Target
-from loraloom.engine.landing import Landing, plan_landing, unused
+from loraloom.engine.fallback.landing import Landing, plan_landing, unused
+from loraloom.engine.fallback.unparsed import refuse_other_types
 from loraloom.engine.live import recognise
 from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import NetworkReport, count_components
-from loraloom.engine.unparsed import refuse_other_types
 from loraloom.errors import BadTensor, EngineError, FileError, NothingApplied, NotSupported, UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.strength import Place
@@ -58,7 +58,7 @@ class Loader:
 
     def load(self, network: Network, name: str) -> tuple[Loaded, NetworkReport]:
         """The network under the adapter name `name`. One that is 0 everywhere is read and checked, and not loaded."""
-        from loraloom.engine.trace import keys_of, traced
+        from loraloom.engine.fallback.trace import keys_of, traced
 
         assert network.file.path is not None
         self._refuse_family(network.file)
@@ -86,6 +86,7 @@ class Loader:
             present=count_components(landing.modules),
             unused=left,
             warnings=network.file.warnings,
+            made_for=network.file.made_for,
         )
         return Loaded(name, network, held if on else (), nbytes), report
 
