@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +34,8 @@ MAX_TENSORS = 50_000  # 200,000 empty tensors take the library 17 s; the largest
 MAX_NAME = 512  # characters; names of real modules stay below 150
 WRITTEN = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "uint8": "U8"}
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
+TORCH = {name: dtype for dtype, name in WRITTEN.items()} | {"BOOL": "bool", "I8": "int8", "I16": "int16"}
+TORCH |= {"U16": "uint16", "U32": "uint32", "U64": "uint64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 BYTES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
 _CHUNK = 2**20
 
@@ -196,6 +198,60 @@ def open_tensors(header: Header) -> "Iterator[Mapping[str, Tensor]]":
         raise FileError(f"{header.path}: cannot be read: {error}") from error
 
 
+def load_tensors(header: Header, names: Iterable[str]) -> "dict[str, Tensor]":
+    """These tensors on the CPU, in the file's dtype, in memory of our own: nobody who writes into the file can change them.
+
+    Neighbours in the file are read at once and share one storage of at most 1 MB, which takes a tenth of the time of reading each
+    for itself; nothing else of the file is read.
+    """
+    runs: list[list[str]] = []
+    start = stop = -1
+    for name in sorted(names, key=lambda name: (header.entries[name].start, header.entries[name].stop)):
+        entry = header.entries[name]
+        if entry.start != stop or entry.stop - start > _CHUNK:
+            runs.append([])
+            start = entry.start
+        runs[-1].append(name)
+        stop = entry.stop
+    found: dict[str, Tensor] = {}
+    with _readable(header.path) as file:
+        for run in runs:
+            found |= _load_run(header, run, file)
+        if _stamp(os.fstat(file.fileno())) != header.stamp:
+            raise FileError(f"{header.path}: was changed while it was read; try again")
+    return found
+
+
+def _load_run(header: Header, names: list[str], file: IO[bytes]) -> "dict[str, Tensor]":
+    """Tensors that lie one after another."""
+    start, stop = header.entries[names[0]].start, header.entries[names[-1]].stop
+    storage = torch.empty(stop - start, dtype=torch.uint8)
+    file.seek(header.data_start + start)
+    if file.readinto(storage.numpy().data) != len(storage):  # type: ignore[attr-defined]
+        raise FileError(f"{header.path}: was cut short while it was read; try again")
+    found = {}
+    for name in names:
+        entry = header.entries[name]
+        part = storage[entry.start - start : entry.stop - start]
+        if (entry.start - start) % BYTES[entry.dtype]:
+            part = part.clone()  # a view must begin at a multiple of its elements
+        found[name] = part.view(getattr(torch, TORCH[entry.dtype])).view(entry.shape)
+    return found
+
+
+def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
+    """Raises BadTensor if a value of the file's tensor `key` is NaN or infinite."""
+    if tensor.numel() == 1:
+        extremes = [tensor.item()]
+    else:
+        wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
+        extremes = [value.item() for value in torch.aminmax(wide)] if tensor.numel() else []
+    if not all(map(math.isfinite, extremes)):
+        raise BadTensor(
+            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
+        )
+
+
 class _Tensors(Mapping[str, "Tensor"]):
     def __init__(self, header: Header, file: safe_open) -> None:
         self._header, self._file = header, file
@@ -211,15 +267,6 @@ class _Tensors(Mapping[str, "Tensor"]):
 
     def __len__(self) -> int:
         return len(self._header.entries)
-
-
-def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
-    """Raises BadTensor if a value of the file's tensor `key` is NaN or infinite."""
-    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
-    if tensor.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(wide)).double()).all()):
-        raise BadTensor(
-            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
-        )
 
 
 def write(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> Path:

@@ -7,6 +7,7 @@ follow from the fields. Subclasses write the mathematics only. torch is bound he
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loraloom.errors import BadTensor, LoraError
@@ -40,20 +41,27 @@ class Adapter(ABC):
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv"})  # of modules that this type can change
 
     @classmethod
+    @cache
     def suffixes(cls) -> Mapping[str, str]:
         """Field name by file suffix."""
         return {item.metadata["suffix"]: item.name for item in fields(cls)}
 
     @classmethod
+    @cache
     def numbers(cls) -> frozenset[str]:
         """The suffixes that hold one number each."""
         return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata["number"])
 
     @classmethod
+    @cache
+    def required(cls) -> frozenset[str]:
+        """The suffixes without which a file has no adapter of this type."""
+        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.default is MISSING)
+
+    @classmethod
     def accepts(cls, shapes: Mapping[str, Shape]) -> bool:
         """Whether these suffixes, with these shapes, are this type: all required ones are there and no foreign one."""
-        required = {item.metadata["suffix"] for item in fields(cls) if item.default is MISSING}
-        return required <= shapes.keys() <= cls.suffixes().keys()
+        return cls.required() <= shapes.keys() <= cls.suffixes().keys()
 
     @classmethod
     def from_tensors(cls, tensors: "Mapping[str, Tensor]") -> Self:
@@ -64,7 +72,7 @@ class Adapter(ABC):
 
     def tensors(self) -> "dict[str, Tensor]":
         """Tensors by file suffix; `from_tensors` of it is the same adapter."""
-        found = {item.metadata["suffix"]: getattr(self, item.name) for item in fields(self)}
+        found = {suffix: getattr(self, name) for suffix, name in self.suffixes().items()}
         return {suffix: tensor for suffix, tensor in found.items() if tensor is not None}
 
     def trainable(self) -> "dict[str, Tensor]":

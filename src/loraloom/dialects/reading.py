@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loraloom import tensorfile
 from loraloom.adapters import read_adapter
@@ -13,9 +12,6 @@ from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> LoraFile:
@@ -30,11 +26,13 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     base, warnings = _choose(header.path, found, base, force=force)
     dialect, groups, unknown = match(header, base)
     adapters = {}
-    with tensorfile.open_tensors(header) as tensors:
-        for target, keys in groups.items():
-            group = {suffix: _taken(header.path, key, tensors[key]) for key, suffix in keys.items()}
-            spelled = {suffix: key for key, suffix in keys.items()}
-            adapters[target] = read_adapter(dialect.fix(group, spelled, target, header.metadata))
+    tensors = tensorfile.load_tensors(header, [key for keys in groups.values() for key in keys])
+    for key, tensor in tensors.items():
+        tensorfile.require_finite(header.path, key, tensor)
+    for target, keys in groups.items():
+        group = {suffix: tensors[key] for key, suffix in keys.items()}
+        spelled = {suffix: key for key, suffix in keys.items()}
+        adapters[target] = read_adapter(dialect.fix(group, spelled, target, header.metadata))
     return LoraFile(
         adapters,
         dict(header.metadata),
@@ -86,9 +84,3 @@ def _same_width(found: Detection, base: Base) -> str:
     """The base's counterpart of the width that tells the file's family."""
     widths = {"cross-attention": base.context_width, "text encoder": " and ".join(map(str, base.text_widths))}
     return next((f" ({width})" for what, width in widths.items() if found.evidence[-1].startswith(what)), "")
-
-
-def _taken(path: Path, key: str, tensor: "Tensor") -> "Tensor":
-    """A copy, as another program may write into the mapped file; raises BadTensor if a value is not finite."""
-    tensorfile.require_finite(path, key, tensor)
-    return tensor.clone()
