@@ -1,0 +1,69 @@
+"""What the benchmarks share: times of interleaved rounds, tables in markdown, and what the machine is."""
+
+import gc
+import platform
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16")
+_PEERS = ("torch", "diffusers", "transformers", "peft", "safetensors", "lycoris-lora")
+
+
+class Times:
+    """Seconds by name, a list for each: one of every round."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Wall time of the body, counted under `name`."""
+        gc.collect()
+        started = time.perf_counter()
+        yield
+        self._seconds[name].append(time.perf_counter() - started)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self._seconds[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._seconds
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self._seconds[name]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, aligned, so that it reads in a terminal as well."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines)
+
+
+def span(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms" if seconds >= 0.001 else f"{seconds * 1000:.3f} ms"
+
+
+def machine() -> str:
+    """The facts that a time depends on: instructions, threads, versions. No names of hosts, people or folders."""
+    found = Path("/proc/cpuinfo")
+    flags = found.read_text("utf-8").split() if found.is_file() else []
+    features = [name for name in _FEATURES if name in flags] or ["unknown instructions"]
+    versions = [f"{name} {installed}" for name in _PEERS if (installed := _version(name))]
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {', '.join(features)}, {torch.get_num_threads()} threads; Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,112 @@
+"""The same jobs done by others, in the same process on the same pipeline: PEFT through diffusers, and kohya's merge re-enacted."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from loraloom.adapters import LoRA
+from loraloom.bases import Base
+from loraloom.engine.live import live_modules, weight_of
+from loraloom.lorafile import LoraFile
+
+Touched = Mapping[str, tuple[nn.Module, LoRA]]  # by target: the live module, and what a file has for it
+
+
+def silence() -> None:
+    """PEFT loads into a text encoder with pages of warnings, which take time too."""
+    for name in ("transformers", "diffusers", "peft"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Peft:
+    """diffusers' LoRA methods on one pipeline."""
+
+    def __init__(self, pipeline: Any, text_encoders: tuple[str, ...]) -> None:
+        self._pipeline, self._parts = pipeline, ["unet", *text_encoders]
+
+    def load(self, path: Path) -> None:
+        """The file attached under its stem."""
+        self._pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=path.stem, local_files_only=True)
+
+    def use(self, name: str, strength: float) -> None:
+        self._pipeline.set_adapters([name], [strength])
+
+    def fuse(self, name: str) -> None:
+        self._pipeline.fuse_lora(components=self._parts, adapter_names=[name])
+
+    def unfuse(self) -> None:
+        self._pipeline.unfuse_lora(components=self._parts)
+
+    def unload(self) -> None:
+        self._pipeline.unload_lora_weights()
+
+    def count(self) -> int:
+        """Modules that carry a PEFT layer."""
+        return sum(hasattr(module, "base_layer") for part in self._parts for module in getattr(self._pipeline, part).modules())
+
+
+def touched(pipeline: Any, file: LoraFile, base: Base) -> Touched:
+    """The live modules of a network of LoRAs."""
+    modules = live_modules(pipeline, base)
+    return {str(target): (modules[target], adapter) for target, adapter in file.adapters.items() if isinstance(adapter, LoRA)}
+
+
+def bare_loop(path: Path, modules: Touched, strength: float) -> None:
+    """The least that merging a file can be: every byte read, every weight += up @ down, nothing kept, checked or reported.
+
+    The names are resolved beforehand. Half precision is multiplied in float32, as a CPU needs it.
+    """
+    load_file(path)
+    with torch.no_grad():
+        for layer, adapter in modules.values():
+            weight = weight_of(layer)
+            up, down = adapter.up.flatten(1).float(), adapter.down.flatten(1).float()
+            scale = strength * adapter.multiplier
+            weight.add_((up @ down).view(weight.shape), alpha=scale)
+
+
+def kohya_loop(path: Path, modules: Touched, strength: float) -> None:
+    """sd-scripts' `LoRAInfModule.merge_to` (networks/lora.py), name look-up left out: a state dict read and loaded for each module."""
+    load_file(path)
+    for layer, adapter in modules.values():
+        state = layer.state_dict()
+        weight = state["weight"]
+        up, down = adapter.up.float(), adapter.down.float()
+        product = (up.flatten(1) @ down.flatten(1)).view(weight.shape)
+        state["weight"] = (weight + strength * product * adapter.multiplier).to(weight.dtype)
+        layer.load_state_dict(state)
+
+
+class Saved:
+    """The weights that a network touches, in their checkpoint: the base brought back between rounds, untimed."""
+
+    def __init__(self, folder: Path, modules: Touched) -> None:
+        self._folder, self._modules = folder, modules
+
+    def restore(self) -> None:
+        files = {path.parent.name: path for path in self._folder.glob("*/*.safetensors")}
+        for component in {name.split(".")[0] for name in self._modules}:
+            with safe_open(files[component], framework="pt") as tensors, torch.no_grad():
+                names = set(tensors.keys())
+                for target, (layer, _) in self._modules.items():
+                    if target.startswith(f"{component}."):
+                        name = f"{target.removeprefix(f'{component}.')}.weight"
+                        name = name if name in names else name.removeprefix("text_model.")
+                        weight_of(layer).copy_(tensors.get_tensor(name))
+
+
+def copies(modules: Touched) -> list[Tensor]:
+    """A second copy of the touched weights: the floor of a removal, which the engine does without."""
+    return [weight_of(layer).detach().clone() for layer, _ in modules.values()]
+
+
+def copy_back(modules: Touched, kept: list[Tensor]) -> None:
+    with torch.no_grad():
+        for (layer, _), copy in zip(modules.values(), kept, strict=True):
+            weight_of(layer).copy_(copy)

@@ -1,0 +1,253 @@
+"""One step of the denoiser with k networks beside it, against none.  `python -m benchmarks.steps [--quick] [--check]`
+
+SD 1.5 at full size in float32, latents 16×16, k networks of rank 16 on the UNet's attention layers. Peer: PEFT with the same
+networks. Every denoiser below is the same weights in modules of its own, so that all are attached at once and every round runs
+each of them once, in random order: a ratio is always of two times of the same round. Writes benchmarks/results/steps.md and
+docs/images/steps.png.
+"""
+
+import argparse
+import copy
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop
+
+from benchmarks.fullsize import SD1, open_base, save_base, save_network
+from benchmarks.measured import RESULTS, machine, span, table
+from benchmarks.peers import Peft, silence
+from loraloom.dialects import read
+from loraloom.engine import Engine
+from loraloom.engine.live import live_modules, weight_of
+from loraloom.lorafile import LoraFile, Mix
+from loraloom.schedule import Schedule
+from loraloom.strength import Strength
+
+COUNTS = (1, 2, 4, 8, 16)
+RANK, SIDE, STRENGTH = 16, 16, 0.1
+ALLOWED = {1: 0.05, 8: 0.12}  # above the null ratio's own bound
+STEP_LIMIT, MIXED_LIMIT = 0.002, 1.15
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "steps.png"
+Seconds = Mapping[str, Sequence[float]]  # by what was run, one for each round
+
+
+def twin(pipeline: Any) -> Any:
+    """The same weights in modules of its own, in a pipeline of its own."""
+    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    shared = {id(tensor): tensor for part in parts.values() for tensor in (*part.parameters(), *part.buffers())}
+    copies = {name: copy.deepcopy(part, shared) for name, part in parts.items()}
+    made = type(pipeline)(**{**pipeline.components, **copies}, requires_safety_checker=False)
+    made._guidance_scale = 1.0  # what a run of the pipeline would set: no second half of guidance in the batch
+    return made
+
+
+def mix(files: Sequence[LoraFile]) -> Mix:
+    return Mix(tuple((file, Strength.of(STRENGTH)) for file in files))
+
+
+def run(pipeline: Any, batch: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(batch, 4, SIDE, SIDE, generator=generator)
+    text = torch.randn(batch, 77, 768, generator=generator)
+    with torch.no_grad():
+        sample: Tensor = pipeline.unet(latents, 500, encoder_hidden_states=text, return_dict=False)[0]
+    return sample
+
+
+def timed(denoisers: Mapping[str, Any], rounds: int, batch: int = 1) -> Seconds:
+    """Every denoiser once in each round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in denoisers}
+    dice, order = random.Random(0), list(denoisers)
+    for turn in range(rounds + 1):
+        dice.shuffle(order)
+        for name in order:
+            started = time.perf_counter()
+            run(denoisers[name], batch)
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: Seconds, name: str, other: str) -> tuple[float, float]:
+    """Median ratio of the rounds, and the upper end of its one-sided 95 % interval (bootstrap, 4,000 draws)."""
+    ratios = np.array(seconds[name]) / np.array(seconds[other])
+    draws = np.random.default_rng(0).choice(ratios, (4000, len(ratios)))
+    return float(np.median(ratios)), float(np.quantile(np.median(draws, axis=1), 0.95))
+
+
+def flops(pipeline: Any) -> int:
+    """Of one step. The counter knows addmm, and the branches write theirs in place."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flop}) as counter:
+        run(pipeline)
+    return int(counter.get_total_flops())
+
+
+def own_flops(pipeline: Any, files: Sequence[LoraFile]) -> int:
+    """What the ranks cost by themselves: 2·rank·(in + out) for each position that their layer computes."""
+    modules, positions, handles = live_modules(pipeline, SD1.base), {}, []
+    for target in files[0].adapters:
+
+        def count(layer: nn.Module, _: Any, y: Tensor, target: Any = target) -> None:
+            positions[target] = y.numel() // len(weight_of(layer))
+
+        handles.append(modules[target].register_forward_hook(count))
+    run(pipeline)
+    for handle in handles:
+        handle.remove()
+    weights = {target: weight_of(modules[target]) for target in positions}
+    return sum(
+        2 * RANK * (weights[target][0].numel() + len(weights[target])) * positions[target] for file in files for target in file.adapters
+    )
+
+
+def step_cost(pipeline: Any, files: Sequence[LoraFile], steps: int = 50) -> float:
+    """Median seconds of `Engine.step` where every network's strength is another one at each step."""
+    engine, found = Engine(pipeline, SD1.base), []
+    moving = Mix(tuple((file, Strength(Schedule.ramp(0, STRENGTH))) for file in files))
+    with engine.attached(moving, steps=steps):
+        for step in range(2, steps + 1):
+            started = time.perf_counter()
+            engine.step(step)
+            found.append(time.perf_counter() - started)
+    return float(np.median(found))
+
+
+def by_count(pipeline: Any, paths: Sequence[Path], rounds: int, counts: Sequence[int]) -> tuple[list[str], list[str], Seconds]:
+    """The table over k, what is missed, and the seconds behind it."""
+    files = [read(path, SD1.base) for path in paths]
+    with ExitStack() as live:
+        denoisers = {"plain": pipeline, "null": twin(pipeline)}
+        for count in counts:
+            ours, theirs = twin(pipeline), twin(pipeline)
+            live.enter_context(Engine(ours, SD1.base).attached(mix(files[:count]), mode="branch"))
+            peft = Peft(theirs, ())
+            for path in paths[:count]:
+                peft.load(path)
+            theirs.set_adapters([path.stem for path in paths[:count]], [STRENGTH] * count)
+            difference = (run(ours) - run(theirs)).abs().max() / run(theirs).abs().max()
+            if difference > 1e-3:
+                raise ValueError(f"{count} networks: our output and PEFT's differ by {float(difference):.2g} of the largest value")
+            denoisers |= {f"ours {count}": ours, f"PEFT {count}": theirs}
+        seconds = timed(denoisers, rounds)
+        added = {count: flops(denoisers[f"ours {count}"]) - flops(pipeline) for count in counts}
+    null = ratio(seconds, "null", "plain")
+    lines, missed = [("0", f"{null[0]:.3f}", f"{null[1]:.3f}", "", "null: plain against plain", "")], []
+    for count in counts:
+        median, upper = ratio(seconds, f"ours {count}", "plain")
+        theirs_median, _ = ratio(seconds, f"PEFT {count}", "plain")
+        own = own_flops(pipeline, files[:count])
+        goal = ""
+        if count in ALLOWED:
+            good = upper <= null[1] + ALLOWED[count]
+            goal = f"bound ≤ {null[1] + ALLOWED[count]:.3f} {'met' if good else 'MISSED'}"
+            missed += [] if good else [f"k = {count}: bound {upper:.3f}, allowed {null[1] + ALLOWED[count]:.3f}"]
+        if added[count] != own:
+            missed.append(f"k = {count}: {added[count]:,} FLOPs were added, the ranks' own are {own:,}")
+        gflop = f"{added[count] / 1e9:.3f} GFLOP, {added[count] / own:.3f} × the ranks' own"
+        lines.append((str(count), f"{median:.3f}", f"{upper:.3f}", f"{theirs_median:.3f}", gflop, goal))
+    head = ("k", "median ratio", "upper 95 %", "PEFT's median", "added", "goal")
+    return [table(head, lines)], missed, seconds
+
+
+def by_picture(pipeline: Any, paths: Sequence[Path], rounds: int) -> tuple[list[str], list[str]]:
+    """A batch of 4: a network of its own for each picture, against one network for all, and all four networks for all."""
+    files = [read(path, SD1.base) for path in paths[:4]]
+    with ExitStack() as live:
+        denoisers = {name: twin(pipeline) for name in ("four mixes", "one mix", "one mix of four")}
+        for name, mixes in (("four mixes", [mix([file]) for file in files]), ("one mix", mix(files[:1])), ("one mix of four", mix(files))):
+            live.enter_context(Engine(denoisers[name], SD1.base).attached(mixes, mode="branch"))
+        seconds = timed(denoisers, rounds, batch=4)
+    lines, missed = [], []
+    for other in ("one mix", "one mix of four"):
+        median, upper = ratio(seconds, "four mixes", other)
+        good = upper <= MIXED_LIMIT
+        lines.append((other, f"{median:.3f}", f"{upper:.3f}", f"bound ≤ {MIXED_LIMIT} {'met' if good else 'MISSED'}"))
+        missed += [] if good else [f"4 pictures with 4 mixes against {other}: bound {upper:.3f}"]
+    return [table(("4 pictures with 4 mixes, against", "median ratio", "upper 95 %", "goal"), lines)], missed
+
+
+def strengths(pipeline: Any, paths: Sequence[Path], counts: Sequence[int]) -> tuple[list[str], list[str]]:
+    files = [read(path, SD1.base) for path in paths]
+    lines, missed = [], []
+    for count in counts:
+        seconds = step_cost(pipeline, files[:count])
+        lines.append((str(count), span(seconds), f"≤ {span(STEP_LIMIT)} {'met' if seconds <= STEP_LIMIT else 'MISSED'}"))
+        missed += [] if seconds <= STEP_LIMIT else [f"Engine.step with {count} networks: {span(seconds)}"]
+    return [table(("networks whose strengths change", "Engine.step", "goal"), lines)], missed
+
+
+def plot(seconds: Seconds, counts: Sequence[int], path: Path) -> None:
+    """The ratio over k, ours and PEFT's, with the band that plain against plain has."""
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), dpi=140, layout="constrained")
+    null = np.array(seconds["null"]) / np.array(seconds["plain"])
+    axes.axhspan(*np.quantile(null, [0.05, 0.95]), color="0.9", label="plain against plain, 90 % of rounds")
+    for name, colour in (("ours", "tab:blue"), ("PEFT", "tab:orange")):
+        values = np.array([ratio(seconds, f"{name} {count}", "plain") for count in counts])
+        axes.plot(counts, values[:, 0], "o-", color=colour, label="loraloom" if name == "ours" else name)
+        axes.fill_between(counts, values[:, 0], values[:, 1], color=colour, alpha=0.2)
+    axes.set(
+        xscale="log", xticks=counts, xticklabels=map(str, counts), xlabel="networks (rank 16, attention)", ylabel="time of a step, × plain"
+    )
+    axes.minorticks_off()
+    axes.set_title(f"SD 1.5, float32, latents {SIDE}×{SIDE}: median and its upper 95 % bound")
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=30, help="pairs for each ratio")
+    parser.add_argument("--quick", action="store_true", help="three rounds, k = 1 and 8, nothing written: to see that it runs")
+    parser.add_argument("--work", type=Path, help="keep the random base in this folder and use it again")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    silence()
+    counts, rounds = ((1, 8), 3) if arguments.quick else (COUNTS, arguments.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.work or Path(temporary)) / SD1.family
+        if not (folder / "base" / "model_index.json").is_file():
+            save_base(SD1, folder / "base")
+        paths = [
+            save_network(SD1, folder / f"n{seed}.safetensors", rank=RANK, seed=seed, components=("unet",))
+            for seed in range(max(*counts, 4))
+        ]
+        pipeline = open_base(SD1, folder / "base")
+        sections, missed, seconds = by_count(pipeline, paths, rounds, counts)
+        for more, also in (strengths(twin(pipeline), paths, counts), by_picture(pipeline, paths, rounds)):
+            sections += more
+            missed += also
+    parts = [
+        "# Steps with networks beside them: SD 1.5, float32, latents 16×16",
+        f"{rounds} interleaved rounds; random weights; networks of rank {RANK} on the UNet's 192 attention layers. {machine()}.",
+        *sections,
+    ]
+    if missed:
+        parts += ["## Missed", "\n".join(f"- {text}" for text in missed)]
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if not arguments.quick:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "steps.md").write_text(text, "utf-8")
+        plot(seconds, counts, PICTURE)
+    if arguments.check and missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
