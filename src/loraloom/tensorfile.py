@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
-from safetensors import SafetensorError, safe_open
 
 from loraloom.errors import BadTensor, FileError, LimitExceeded, NotSafetensors, WriteFailed
 from loraloom.lazy import torch
@@ -81,6 +80,13 @@ class Header:
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {name: entry.shape for name, entry in self.entries.items()}
+
+    def is_current(self) -> bool:
+        """Whether the file on the disk is still the one that was read."""
+        try:
+            return _stamp(self.path.stat()) == self.stamp
+        except OSError:
+            return False
 
     def content_hash(self) -> str:
         """sha256 (hex) of everything after the header: `sshs_model_hash`; metadata does not change it."""
@@ -190,12 +196,12 @@ def open_tensors(header: Header) -> "Iterator[Mapping[str, Tensor]]":
     A mapped tensor changes when another program writes into the file: clone what outlives the `with`.
     """
     try:
-        with safe_open(header.path, framework="pt") as file:
-            if _stamp(header.path.stat()) != header.stamp:
-                raise FileError(f"{header.path}: was changed while it was read; try again")
-            yield _Tensors(header, file)
-    except (OSError, SafetensorError) as error:
+        mapped = torch.from_file(str(header.path), shared=False, size=header.file_size, dtype=torch.uint8)
+        if _stamp(header.path.stat()) != header.stamp:
+            raise FileError(f"{header.path}: was changed while it was read; try again")
+    except (OSError, RuntimeError) as error:  # torch's own mapping raises RuntimeError
         raise FileError(f"{header.path}: cannot be read: {error}") from error
+    yield _Tensors(header, mapped)
 
 
 def load_tensors(header: Header, names: Iterable[str]) -> "dict[str, Tensor]":
@@ -229,14 +235,15 @@ def _load_run(header: Header, names: list[str], file: IO[bytes]) -> "dict[str, T
     file.seek(header.data_start + start)
     if file.readinto(storage.numpy().data) != len(storage):  # type: ignore[attr-defined]
         raise FileError(f"{header.path}: was cut short while it was read; try again")
-    found = {}
-    for name in names:
-        entry = header.entries[name]
-        part = storage[entry.start - start : entry.stop - start]
-        if (entry.start - start) % BYTES[entry.dtype]:
-            part = part.clone()  # a view must begin at a multiple of its elements
-        found[name] = part.view(getattr(torch, TORCH[entry.dtype])).view(entry.shape)
-    return found
+    return {name: _view(storage, -start, header.entries[name]) for name in names}
+
+
+def _view(storage: "Tensor", origin: int, entry: Entry) -> "Tensor":
+    """The entry's tensor in bytes of which number `origin` is the first of the file's data."""
+    part = storage[origin + entry.start : origin + entry.stop]
+    if (origin + entry.start) % BYTES[entry.dtype]:
+        part = part.clone()  # a view must begin at a multiple of its elements
+    return part.view(getattr(torch, TORCH[entry.dtype])).view(entry.shape)
 
 
 def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
@@ -253,14 +260,11 @@ def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
 
 
 class _Tensors(Mapping[str, "Tensor"]):
-    def __init__(self, header: Header, file: safe_open) -> None:
-        self._header, self._file = header, file
+    def __init__(self, header: Header, mapped: "Tensor") -> None:
+        self._header, self._mapped = header, mapped
 
     def __getitem__(self, name: str) -> "Tensor":
-        if name not in self._header.entries:
-            raise KeyError(name)
-        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
-        return tensor
+        return _view(self._mapped, self._header.data_start, self._header.entries[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header.entries)

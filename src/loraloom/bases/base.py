@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from loraloom.strength import Place
 
@@ -11,8 +11,7 @@ Third = Literal["in", "mid", "out"]
 Kind = Literal["linear", "conv", "norm", "embedding"]
 
 
-@dataclass(frozen=True, order=True)
-class Target:
+class Target(NamedTuple):
     """One module of one component, by the names that diffusers and transformers 4 gave them: the names that files use."""
 
     component: str  # "unet", "text_encoder", ...
@@ -34,7 +33,7 @@ class Layer:
     original: str | None = None  # the name in checkpoints from before diffusers, where there was one
     attention: bool = False  # inside a Transformer2DModel or a text encoder's layer: what LoRA trains by default
 
-    @property
+    @cached_property
     def place(self) -> Place:
         return Place(self.target.component, self.third, self.block)
 

@@ -39,7 +39,7 @@ class _LowRank:
 
     def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
         inner = _as(layer, x, self.down)
-        inner = inner * _beside(strengths.part(self.where, x, _name(layer)), inner, layer)
+        inner = inner * _beside(strengths.part(self.where, x, layer), inner, layer)
         up = self.up.to(x.device)
         if isinstance(layer, torch.nn.Conv2d):
             return total + torch.nn.functional.conv2d(inner, up[..., None, None]).to(y.dtype)
@@ -76,7 +76,7 @@ class _Shift:
     where: slice
 
     def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
-        shift = strengths.part(self.where, x, _name(layer)) @ self.biases.to(x.device)
+        shift = strengths.part(self.where, x, layer) @ self.biases.to(x.device)
         return total + _beside(shift, y, layer).to(y.dtype)
 
     @property
@@ -92,7 +92,7 @@ class _Own:
     where: slice
 
     def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
-        strength = strengths.part(self.where, x, _name(layer))
+        strength = strengths.part(self.where, x, layer)
         return total + (_beside(strength, y, layer) * self.adapter.branch(layer, x, y)).to(y.dtype)
 
     @property
@@ -206,7 +206,3 @@ def _beside(values: "Tensor", y: "Tensor", layer: "Module") -> "Tensor":
     if isinstance(layer, torch.nn.Conv2d):
         return values[..., None, None]
     return values if values.ndim == 1 else values.reshape(len(values), *(1,) * (y.ndim - 2), -1)
-
-
-def _name(layer: "Module") -> str:
-    return f"{type(layer).__name__} {list(weight_of(layer).shape)}"

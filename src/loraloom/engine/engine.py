@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.bases import Base, Target
 from loraloom.engine.branch import Branches, Weighted
+from loraloom.engine.keep import Checkpoints
 from loraloom.engine.live import cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
 from loraloom.engine.merge import Merged
 from loraloom.engine.mixture import Mixture, Network, Slots
@@ -31,6 +32,7 @@ class Engine:
         self.pipeline = pipeline
         self.base = base or recognise(pipeline)
         self._run: Run | None = None
+        self._checkpoints = Checkpoints()
 
     @contextmanager
     def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> Iterator[Report]:
@@ -42,7 +44,6 @@ class Engine:
         """
         started = time.perf_counter()
         mixture = Mixture(mixes, self.base)
-        refuse_foreign_layers(self.pipeline)
         modules = live_modules(self.pipeline, self.base)
         entries, networks = self._resolve(mixture, modules)
         chosen = plan(mode, entries, mixture, modules, self.pipeline, steps)
@@ -67,11 +68,12 @@ class Engine:
     ) -> tuple[Merged, Branches]:
         """Everything of the plan on the live modules; `undo` takes it off again."""
         parts = components(self.pipeline)
-        merged, branches, slots = Merged(parts), Branches(len(mixture.columns)), Slots(mixture)
+        merged, branches, slots = Merged(parts, self._checkpoints), Branches(len(mixture.columns)), Slots(mixture)
         undo.callback(merged.restore)
         for target, entries in chosen.merged.items():
-            first = mixture.strengths
-            merged.add(target, modules[target], [(entry.adapter, first(entry.network)[0].at(entry.place, 1, 1)) for entry in entries])
+            merged.add(
+                target, modules[target], [(entry.adapter, mixture.steady_at(entry.network, entry.place) or 0.0) for entry in entries]
+            )
         undo.callback(branches.restore)
         for target, entries in chosen.beside.items():
             branches.add(target.component, modules[target], [_weighted(entry, mixture, slots) for entry in entries])
@@ -122,8 +124,7 @@ class Engine:
 
 
 def _weighted(entry: Entry, mixture: Mixture, slots: Slots) -> Weighted:
-    steady = mixture.strengths(entry.network)[0].at(entry.place, 1, 1) if mixture.steady_at(entry.network, entry.place) else None
-    return Weighted(entry.adapter, slots.slot(entry.network, entry.place), steady)
+    return Weighted(entry.adapter, slots.slot(entry.network, entry.place), mixture.steady_at(entry.network, entry.place))
 
 
 def _uncut(network: Network) -> list[str]:

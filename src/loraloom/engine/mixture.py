@@ -41,6 +41,7 @@ class Mixture:
         self.columns: tuple[Column, ...] = tuple(dict(column) for column in places)
         self.networks: tuple[Network, ...] = tuple(dict.fromkeys(network for column in self.columns for network in column))
         self.pictures = len(several)
+        self._steady: dict[tuple[Network, Place], float | None] = {}
         for column in self.columns:
             for network, strength in column.items():
                 if base is not None:
@@ -62,11 +63,17 @@ class Mixture:
         """True if the network is 0 there in every column at every step."""
         return all(strength.zero_at(place) for strength in self.strengths(network))
 
-    def steady_at(self, network: Network, place: Place) -> bool:
-        """True if the network has one strength there, for every row and step."""
-        strengths = self.strengths(network)
-        values = {strength.at(place, 1, 1) for strength in strengths}
-        return len(values) == 1 and all(strength.constant_at(place) for strength in strengths)
+    def steady_at(self, network: Network, place: Place) -> float | None:
+        """The one strength that the network has there for every row and step; None if it has several.
+
+        Modules are many and places few: each is worked out once.
+        """
+        if (network, place) not in self._steady:
+            strengths = self.strengths(network)
+            values = {strength.at(place, 1, 1) for strength in strengths}
+            steady = len(values) == 1 and all(strength.constant_at(place) for strength in strengths)
+            self._steady[network, place] = values.pop() if steady else None
+        return self._steady[network, place]
 
 
 class Slots:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
-from loraloom.engine.live import components, weight_of
+from loraloom.engine.live import components, walk, weight_of
 from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
@@ -44,16 +44,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Rates:
-    """What the two ways cost on a kind of device: orders of magnitude, measured by benchmarks/steps.py."""
+    """What the two ways cost on a kind of device. CPU: `python -m benchmarks.rates` on one core with AVX2, rounded; GPU: not measured."""
 
     products: float  # floating-point operations a second, all cores
-    copies: float  # bytes a second
+    copies: float  # bytes of a weight that one pass reads and writes in a second
     call: float  # seconds of one hooked call, its arithmetic aside
 
     @classmethod
     def of(cls, device: str) -> "_Rates":
         if device == "cpu":
-            return cls(4e10 * torch.get_num_threads(), 8e9, 40e-6)
+            return cls(8e10 * torch.get_num_threads(), 9e9, 60e-6)
         return cls(5e13, 1e12, 60e-6)
 
 
@@ -64,7 +64,7 @@ def plan(wish: Wish, entries: Sequence[Entry], mixture: Mixture, modules: "Mappi
     by_target: dict[Target, list[Entry]] = {}
     for entry in entries:
         by_target.setdefault(entry.target, []).append(entry)
-    moving = [entry for entry in entries if not mixture.steady_at(entry.network, entry.place)]
+    moving = [entry for entry in entries if mixture.steady_at(entry.network, entry.place) is None]
     if wish == "merge":
         if moving:
             what = "change by step" if mixture.one else "differ between pictures or halves of guidance"
@@ -118,12 +118,13 @@ def _cheapest(
 
 
 def _merge_pays(entries: Sequence[Entry], layer: "Module", evaluations: int, tokens: int, pictures: int) -> bool:
-    """Merging costs a product and four passes over the weight, once; a branch costs a thin product for every token, every time."""
+    """Merging costs a product and three passes over the weight (compared, added to, brought back), once; a branch costs a thin
+    product for every token, every time."""
     weight = weight_of(layer)
     rates = _Rates.of(weight.device.type)
     out, inputs = len(weight), weight[0].numel()
     rank = sum(_rank(entry.adapter) for entry in entries)
-    once = 2 * rank * out * inputs / rates.products + 4 * weight.nbytes / rates.copies
+    once = 2 * rank * out * inputs / rates.products + 3 * weight.nbytes / rates.copies
     rows = 2 * pictures
     each = rates.call + 2 * rank * (out + inputs) * tokens * rows / rates.products
     return once < evaluations * each
@@ -144,7 +145,7 @@ def _tokens(pipeline: Any, target: Target) -> int:
 def _compiled(pipeline: Any) -> list[str]:
     """Components of which a part is compiled."""
     found = components(pipeline).items()
-    return [name for name, component in found if any(module._compiled_call_impl is not None for module in component.modules())]
+    return [name for name, component in found if any(module._compiled_call_impl is not None for module in walk(component).values())]
 
 
 def _refuse_compiled(compiled: Sequence[str], advice: str) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from loraloom.engine.live import weight_of
 from loraloom.errors import EngineError
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 class Strengths:
@@ -50,15 +52,25 @@ class Strengths:
         if self._columns > 1:
             self.live = self._flat[list(columns)]
 
-    def part(self, where: slice, x: "Tensor", name: str) -> "Tensor":
-        """[ranks of the part], or [rows, ranks of the part] for a call whose rows differ."""
+    def part(self, where: slice, x: "Tensor", layer: "Module") -> "Tensor":
+        """[ranks of the part], or [rows, ranks of the part] for a call of `layer` whose rows differ."""
         live = self.live
         if live is None:
-            raise EngineError(f"{name} was called on its own while pictures with different networks are attached; call the whole model")
-        if live.ndim == 2 and len(live) != len(x):
-            raise EngineError(f"{name} got {len(x)} rows, the pictures of this call have {len(live)}; give each picture its own row")
-        return live[..., where]
+            raise EngineError(
+                f"{_name(layer)} was called on its own while pictures with different networks are attached; call the whole model"
+            )
+        if live.ndim == 1:
+            return live[where]
+        if len(live) != len(x):
+            raise EngineError(
+                f"{_name(layer)} got {len(x)} rows, the pictures of this call have {len(live)}; give each picture its own row"
+            )
+        return live[:, where]
 
     @property
     def nbytes(self) -> int:
         return 0 if self._size == 0 else self._flat.nbytes + self._index.nbytes + self._scale.nbytes
+
+
+def _name(layer: "Module") -> str:
+    return f"{type(layer).__name__} {list(weight_of(layer).shape)}"
