@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+Clock = Callable[[], float]
+CLOCKS: Mapping[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16")
 _PEERS = ("torch", "diffusers", "transformers", "peft", "safetensors", "lycoris-lora")
 
@@ -20,16 +22,17 @@ _PEERS = ("torch", "diffusers", "transformers", "peft", "safetensors", "lycoris-
 class Times:
     """Seconds by name, a list for each: one of every round."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self._clock = clock
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Wall time of the body, counted under `name`."""
+        """Time of the body, counted under `name`."""
         gc.collect()
-        started = time.perf_counter()
+        started = self._clock()
         yield
-        self._seconds[name].append(time.perf_counter() - started)
+        self._seconds[name].append(self._clock() - started)
 
     def median(self, name: str) -> float:
         return statistics.median(self._seconds[name])

@@ -1,0 +1,79 @@
+"""What the engine's planner counts with (`_Rates` in engine/plan.py), on this machine.  `python -m benchmarks.rates [--threads N]`
+
+Products: rank-32 sums added to 64 weights of 1280×1280 in place. Copies: bytes of the same weights that one pass reads and writes.
+Call: a Linear with one network of rank 16 beside it against the same Linear, its products taken off. Float32, medians.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measured import CLOCKS, Clock, machine, table
+from loraloom.adapters import LoRA
+from loraloom.engine.branch import Branches, Weighted
+
+WIDTH, RANK, THIN, WEIGHTS, TOKENS = 1280, 32, 16, 64, 8
+
+
+def median(job: Callable[[], object], clock: Clock, rounds: int) -> float:
+    seconds = []
+    for _ in range(rounds + 1):
+        started = clock()
+        job()
+        seconds.append(clock() - started)
+    return statistics.median(seconds[1:])
+
+
+def products(clock: Clock) -> float:
+    """Floating-point operations a second of all threads, memory included."""
+    weights = [torch.randn(WIDTH, WIDTH) for _ in range(WEIGHTS)]
+    up, down = torch.randn(WIDTH, RANK), torch.randn(RANK, WIDTH)
+    return 2 * RANK * WIDTH * WIDTH * WEIGHTS / median(lambda: [weight.addmm_(up, down) for weight in weights], clock, 9)
+
+
+def copies(clock: Clock) -> float:
+    """Bytes of a weight that one pass takes in a second."""
+    source = torch.randn(WEIGHTS, WIDTH, WIDTH)
+    target = torch.empty_like(source)
+    return source.nbytes / median(lambda: target.copy_(source), clock, 9)
+
+
+def call(clock: Clock, rate: float) -> float:
+    """Seconds of one call of one hook, its products aside."""
+    layer, x = torch.nn.Linear(WIDTH, WIDTH), torch.randn(1, TOKENS, WIDTH)
+    adapter = LoRA(down=torch.randn(THIN, WIDTH), up=torch.randn(WIDTH, THIN))
+    branches = Branches(1)
+
+    def run() -> None:
+        with torch.no_grad():
+            for _ in range(200):
+                layer(x)
+
+    plain = median(run, clock, 15)
+    branches.add("unet", layer, [Weighted(adapter, 0, None)])
+    branches.build()
+    hooked = median(run, clock, 15)
+    branches.restore()
+    return (hooked - plain) / 200 - 2 * THIN * 2 * WIDTH * TOKENS / rate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rates", description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that is busy with other things")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = CLOCKS[arguments.clock]
+    rate = products(clock)
+    rows = (
+        ("products", f"{rate / 1e9:.0f} GFLOP/s"),
+        ("copies", f"{copies(clock) / 1e9:.1f} GB/s"),
+        ("call", f"{call(clock, rate) * 1e6:.0f} us"),
+    )
+    print(machine(), table(("rate", "measured"), rows), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
