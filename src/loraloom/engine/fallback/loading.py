@@ -153,7 +153,7 @@ class Loader:
             place = place_of(component)
             if not place.is_text:
                 continue
-            if not self._mixture.steady_at(network, place):
+            if self._mixture.steady_at(network, place) is None:
                 raise NotSupported(
                     f"{network.file.name}: through diffusers the strength of {component} cannot change by step; give te= one number "
                     "(with start= or stop=, te=0)"

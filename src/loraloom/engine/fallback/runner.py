@@ -96,7 +96,7 @@ class _Follower:
         self._steps, self._by_hand = Steps(pipeline, steps), False
         self._now: list[dict[str, float]] = []
         self._moves = any(
-            not mixture.steady_at(network.network, place_of(component)) for network in loaded for component in network.components
+            mixture.steady_at(network.network, place_of(component)) is None for network in loaded for component in network.components
         )
         self._go_to(1, max(1, steps))
 
