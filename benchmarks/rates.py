@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.measured import CLOCKS, Clock, machine, table
 from loraloom.adapters import LoRA
+from loraloom.bases import Target
 from loraloom.engine.branch import Branches, Weighted
 
 WIDTH, RANK, THIN, WEIGHTS, TOKENS = 1280, 32, 16, 64, 8
@@ -52,7 +53,7 @@ def call(clock: Clock, rate: float) -> float:
                 layer(x)
 
     plain = median(run, clock, 15)
-    branches.add("unet", layer, [Weighted(adapter, 0, None)])
+    branches.add(Target("unet", ""), layer, [Weighted(adapter, 0, None)])
     branches.build()
     hooked = median(run, clock, 15)
     branches.restore()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
+from loraloom.bases import Target
 from loraloom.engine.live import cast_inside, weight_of
 from loraloom.engine.strengths import Strengths
 from loraloom.lazy import torch
@@ -38,20 +39,25 @@ class _LowRank:
     where: slice
 
     def __call__(self, layer: "Module", x: "Tensor", y: "Tensor", total: "Tensor", strengths: Strengths) -> "Tensor":
-        inner = _as(layer, x, self.down)
-        inner = inner * _beside(strengths.part(self.where, x, layer), inner, layer)
-        up = self.up.to(x.device)
-        if isinstance(layer, torch.nn.Conv2d):
-            return total + torch.nn.functional.conv2d(inner, up[..., None, None]).to(y.dtype)
-        if not torch.is_grad_enabled() and total.dtype == inner.dtype == up.dtype and total.is_contiguous():
-            # One pass over the output instead of three: what a thin branch costs is mostly memory traffic.
-            total.view(-1, total.shape[-1]).addmm_(inner.reshape(-1, inner.shape[-1]), up.t())
-            return total
-        return total + torch.nn.functional.linear(inner, up).to(y.dtype)
+        return low_rank(layer, x, total, self.down, self.up, strengths.part(self.where, x, layer))
 
     @property
     def nbytes(self) -> int:
         return self.down.nbytes + self.up.nbytes
+
+
+def low_rank(layer: "Module", x: "Tensor", total: "Tensor", down: "Tensor", up: "Tensor", strengths: "Tensor") -> "Tensor":
+    """total + up(strengths · down(x)); `strengths` [ranks] or [rows, ranks]. May write into `total`."""
+    inner = _as(layer, x, down)
+    inner = inner * _beside(strengths, inner, layer)
+    up = up.to(x.device)
+    if isinstance(layer, torch.nn.Conv2d):
+        return total + torch.nn.functional.conv2d(inner, up[..., None, None]).to(total.dtype)
+    if not torch.is_grad_enabled() and total.dtype == inner.dtype == up.dtype and total.is_contiguous():
+        # One pass over the output instead of three: what a thin branch costs is mostly memory traffic.
+        total.view(-1, total.shape[-1]).addmm_(inner.reshape(-1, inner.shape[-1]), up.t())
+        return total
+    return total + torch.nn.functional.linear(inner, up).to(total.dtype)
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,10 @@ class Branches:
     def nbytes(self) -> int:
         return self._nbytes + sum(strengths.nbytes for strengths in self.strengths.values())
 
-    def add(self, component: str, layer: "Module", adapters: Sequence[Weighted]) -> None:
+    def add(self, target: Target, layer: "Module", adapters: Sequence[Weighted]) -> None:
         """Compute the weighted adapters beside `layer` from now on."""
-        strengths = self.strengths.setdefault(component, Strengths(self._columns))
-        self._first.setdefault(component, layer)
+        strengths = self.strengths.setdefault(target.component, Strengths(self._columns))
+        self._first.setdefault(target.component, layer)
         parts = _parts(weight_of(layer), adapters, strengths)
         self._nbytes += sum(part.nbytes for part in parts)
         dtype = weight_of(layer).dtype

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from loraloom.bases import Base, Target
 from loraloom.engine.branch import Branches, Weighted
 from loraloom.engine.keep import Checkpoints
-from loraloom.engine.live import cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
+from loraloom.engine.live import called, cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
 from loraloom.engine.merge import Merged
 from loraloom.engine.mixture import Mixture, Network, Slots
 from loraloom.engine.plan import Entry, Plan, Wish, plan
+from loraloom.engine.prepared import Filled, Prepared
 from loraloom.engine.report import NetworkReport, Report, count_blocks, count_components, scales
 from loraloom.engine.run import Run
 from loraloom.errors import EngineError, NothingApplied, WrongBase
@@ -32,6 +33,7 @@ class Engine:
         self.pipeline = pipeline
         self.base = base or recognise(pipeline)
         self._run: Run | None = None
+        self._prepared: Prepared | None = None
         self._checkpoints = Checkpoints()
 
     @contextmanager
@@ -46,7 +48,7 @@ class Engine:
         mixture = Mixture(mixes, self.base)
         modules = live_modules(self.pipeline, self.base)
         entries, networks = self._resolve(mixture, modules)
-        chosen = plan(mode, entries, mixture, modules, self.pipeline, steps)
+        chosen = plan(mode, entries, mixture, modules, self.pipeline, steps, prepared=self._prepared is not None)
         with ExitStack() as undo:
             undo.enter_context(claimed(components(self.pipeline).values()))
             before = {entry.target: weight_of(modules[entry.target]).dtype for entry in entries}
@@ -63,12 +65,31 @@ class Engine:
             raise EngineError("nothing is attached; call step inside `with engine.attached(...)`")
         self._run.step(n)
 
+    def prepare(self, *, rank: int) -> None:
+        """Room for `rank` ranks beside every layer, all networks of a mix together; call it before `torch.compile`.
+
+        From then on networks are attached, swapped and changed in strength without compiling anew, by writing into this room. It
+        stays until `release`, costs two thin products a layer, and adds zeros while nothing is attached. Raises EngineError while
+        networks are attached.
+        """
+        self.release()
+        self._prepared = Prepared(live_modules(self.pipeline, self.base), rank)
+
+    def release(self) -> None:
+        """Take prepared room away; what was compiled with it has to be compiled anew. Raises EngineError while networks are attached."""
+        if self._run is not None:
+            raise EngineError("networks are attached; leave that `attached` first")
+        if self._prepared is not None:
+            self._prepared.release()
+            self._prepared = None
+
     def _add(
         self, chosen: Plan, mixture: Mixture, modules: "Mapping[Target, Module]", steps: int, undo: ExitStack
-    ) -> tuple[Merged, Branches]:
+    ) -> tuple[Merged, Branches | Filled]:
         """Everything of the plan on the live modules; `undo` takes it off again."""
-        parts = components(self.pipeline)
-        merged, branches, slots = Merged(parts, self._checkpoints), Branches(len(mixture.columns)), Slots(mixture)
+        parts, columns = components(self.pipeline), len(mixture.columns)
+        merged, slots = Merged(parts, self._checkpoints), Slots(mixture)
+        branches = Branches(columns) if self._prepared is None else Filled(self._prepared, columns)
         undo.callback(merged.restore)
         for target, entries in chosen.merged.items():
             merged.add(
@@ -76,11 +97,11 @@ class Engine:
             )
         undo.callback(branches.restore)
         for target, entries in chosen.beside.items():
-            branches.add(target.component, modules[target], [_weighted(entry, mixture, slots) for entry in entries])
+            branches.add(target, modules[target], [_weighted(entry, mixture, slots) for entry in entries])
         branches.build()
         self._run = Run(self.pipeline, mixture, slots, branches.strengths, steps)
         undo.callback(self._detach)
-        undo.enter_context(self._run.following(parts))
+        undo.enter_context(self._run.following(called(self.pipeline)))
         return merged, branches
 
     def _detach(self) -> None:

@@ -1,6 +1,6 @@
 """A base's modules in a live pipeline: which family it is, where each target stands, and who is using it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,43 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+Hook = Callable[["Module", tuple[Any, ...], dict[str, Any]], Any]
 _DENOISERS = ("unet", "transformer")
 _LIKENESS = 0.95  # of the denoiser's named shapes; an inpainting UNet differs from its family in conv_in only
 _MARK = "_loraloom_attached"
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
-def components(pipeline: Any) -> "Mapping[str, Module]":
-    """The pipeline's denoiser and text encoders by name."""
+def called(pipeline: Any) -> "Mapping[str, Module]":
+    """The pipeline's denoiser and text encoders by name, as the pipeline calls them: what `torch.compile` returned, where it was used."""
     names = (*_DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")
     return {name: module for name in names if isinstance(module := getattr(pipeline, name, None), torch.nn.Module)}
+
+
+def components(pipeline: Any) -> "Mapping[str, Module]":
+    """The pipeline's denoiser and text encoders by name, as they were before they were compiled."""
+    return {name: getattr(module, "_orig_mod", module) for name, module in called(pipeline).items()}
+
+
+def before_calls(part: "Module", hook: "Hook") -> "Callable[[], None]":
+    """`hook` (module, arguments, keyword arguments) before every call of `part`; returns what undoes it.
+
+    Of a module that was compiled in place Dynamo would trace the hook or not see it, so its compiled call is wrapped instead.
+    """
+    compiled = part._compiled_call_impl
+    if compiled is None:
+        return part.register_forward_pre_hook(hook, with_kwargs=True).remove
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        arguments, options = hook(part, arguments, options) or (arguments, options)
+        return compiled(*arguments, **options)
+
+    part._compiled_call_impl = call
+
+    def undo() -> None:
+        part._compiled_call_impl = compiled
+
+    return undo
 
 
 def walk(component: "Module") -> "dict[str, Module]":

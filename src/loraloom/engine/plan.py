@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
-from loraloom.engine.live import components, walk, weight_of
+from loraloom.engine.live import called, walk, weight_of
 from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
@@ -57,8 +57,20 @@ class _Rates:
         return cls(5e13, 1e12, 60e-6)
 
 
-def plan(wish: Wish, entries: Sequence[Entry], mixture: Mixture, modules: "Mapping[Target, Module]", pipeline: Any, steps: int) -> Plan:
-    """What changes by step or picture runs beside its layer; what is steady runs where it costs less over the whole run."""
+def plan(
+    wish: Wish,
+    entries: Sequence[Entry],
+    mixture: Mixture,
+    modules: "Mapping[Target, Module]",
+    pipeline: Any,
+    steps: int,
+    *,
+    prepared: bool = False,
+) -> Plan:
+    """What changes by step or picture runs beside its layer; what is steady runs where it costs less over the whole run.
+
+    `prepared`: there is room beside every layer, and whether it is compiled does not matter.
+    """
     if wish not in ("auto", "merge", "branch"):
         raise NotSupported(f'no mode {wish!r}; there are "auto", "merge" and "branch"')
     by_target: dict[Target, list[Entry]] = {}
@@ -70,6 +82,8 @@ def plan(wish: Wish, entries: Sequence[Entry], mixture: Mixture, modules: "Mappi
             what = "change by step" if mixture.one else "differ between pictures or halves of guidance"
             raise NotSupported(f'{moving[0].network.file.name}: strengths that {what} cannot be merged; use mode="auto" or mode="branch"')
         return Plan(by_target, {}, "asked for")
+    if prepared:
+        return Plan({}, by_target, "there is prepared room beside every layer")
     compiled = _compiled(pipeline)
     if wish == "branch":
         _refuse_compiled(compiled, 'use mode="merge"')
@@ -144,11 +158,16 @@ def _tokens(pipeline: Any, target: Target) -> int:
 
 def _compiled(pipeline: Any) -> list[str]:
     """Components of which a part is compiled."""
-    found = components(pipeline).items()
-    return [name for name, component in found if any(module._compiled_call_impl is not None for module in walk(component).values())]
+
+    def is_compiled(component: "Module") -> bool:
+        return hasattr(component, "_orig_mod") or any(module._compiled_call_impl is not None for module in walk(component).values())
+
+    return [name for name, component in called(pipeline).items() if is_compiled(component)]
 
 
 def _refuse_compiled(compiled: Sequence[str], advice: str) -> None:
     if compiled:
         # Dynamo does not see hooks that are added after compiling: the network would be left out in silence.
-        raise NotSupported(f"{compiled[0]} is compiled, and a branch beside it would not run; {advice}")
+        raise NotSupported(
+            f"{compiled[0]} is compiled, and a branch beside it would not run; {advice}, or call engine.prepare(rank=...) before compiling"
+        )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from loraloom.engine.live import before_calls
 from loraloom.engine.mixture import Mixture, Slots
 from loraloom.engine.rows import picture, rows
 from loraloom.engine.steps import Steps
@@ -40,9 +41,9 @@ class Run:
             for name, part in parts.items():
                 if name.startswith("text_encoder"):
                     if not self._mixture.one and name in self._strengths:
-                        undo.callback(part.register_forward_pre_hook(self._before_encoder(name), with_kwargs=True).remove)
+                        undo.callback(before_calls(part, self._before_encoder(name)))
                 elif self._varies or not self._mixture.one:
-                    undo.callback(part.register_forward_pre_hook(self._before_denoiser(name), with_kwargs=True).remove)
+                    undo.callback(before_calls(part, self._before_denoiser(name)))
             yield
 
     def _go_to(self, step: int, steps: int) -> None:

@@ -1,6 +1,6 @@
 """The strengths of one component as one flat tensor over the ranks. A change of any number of them is one write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from loraloom.engine.live import weight_of
@@ -19,8 +19,9 @@ class Strengths:
     with several, `select` says before each call which column each row of the batch has.
     """
 
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
+    def __init__(self, columns: int, sink: "Callable[[Tensor], None] | None" = None) -> None:
+        """`sink` gets the live strengths whenever they change."""
+        self._columns, self._sink = columns, sink
         self._slots: list[int] = []
         self._factors: list[float] = []
         self._counts: list[int] = []
@@ -46,11 +47,15 @@ class Strengths:
     def write(self, values: "Tensor") -> None:
         """`values` [columns, slots], float32: the strengths from now on."""
         self._flat.copy_(values.to(self._index.device).index_select(1, self._index) * self._scale)
+        if self._sink and self.live is not None:
+            self._sink(self.live)
 
     def select(self, columns: Sequence[int]) -> None:
         """The column of each row of the next call."""
         if self._columns > 1:
             self.live = self._flat[list(columns)]
+            if self._sink:
+                self._sink(self.live)
 
     def part(self, where: slice, x: "Tensor", layer: "Module") -> "Tensor":
         """[ranks of the part], or [rows, ranks of the part] for a call of `layer` whose rows differ."""
