@@ -78,6 +78,7 @@ class Bench:
         self.pipeline: Any = None
         self.pipeline = open_base(self.full, self.folder / "base")
         self.modules = touched(self.pipeline, read(self.paths["a"], self.full.base), self.full.base)
+        self.engine = Engine(self.pipeline, self.full.base)  # one for each pipeline that is open, as `Opened.engine` is
         self.saved = Saved(self.folder / "base", self.modules)
         self.peft = Peft(self.pipeline, tuple(self.full.text))
 
@@ -86,7 +87,7 @@ class Bench:
         file = read(path, self.full.base)
         if len(file.adapters) != self.full.modules:
             raise ValueError(f"{len(file.adapters)} modules were read, expected {self.full.modules}")
-        return Engine(self.pipeline, self.full.base).attached(Mix(((file, Strength.of(STRENGTH)),)), mode=mode)
+        return self.engine.attached(Mix(((file, Strength.of(STRENGTH)),)), mode=mode)
 
     def ours(self) -> None:
         times, a, b = self.times, self.paths["a"], self.paths["b"]
@@ -102,7 +103,7 @@ class Bench:
             with times.of("remove merged"):
                 live.close()
         one, two = read(a, self.full.base), read(b, self.full.base)
-        engine = Engine(self.pipeline, self.full.base)
+        engine = self.engine
         self._changed("swap anew beside", engine, "branch", (one, STRENGTH), (two, STRENGTH))
         self._changed("swap merged", engine, "merge", (one, STRENGTH), (two, STRENGTH))
         self._changed("strength merged", engine, "merge", (one, STRENGTH), (one, OTHER))
