@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := outputs/demo.png
+# A process for each core, one thread each: small models gain nothing from a second thread, and threads that wait for one another
+# across busy cores take fifty times as long.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .PHONY: help demo test test-long lint types format clean
 
@@ -26,23 +29,23 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "==> drawing with the embedded base: rows are prompts; columns are LoRAs and strengths"
 	$(BIN)/loraloom grid "red apple" "cat face" "rocket" "castle" "bobbin, teal thread, smiling" \
-		--column "flat 0.5=zvz <lora:flat:0.5>" --column "flat 1.0=zvz <lora:flat:1>" \
+		--column "delft 0.5=zvz <lora:delft:0.5>" --column "delft 1.0=zvz <lora:delft:1>" \
 		--column "line 0.5=qlx <lora:line:0.5>" --column "line 1.0=qlx <lora:line:1>" \
 		--column "bobbin 0.5=<lora:bobbin:0.5>" --column "bobbin 1.0=<lora:bobbin:1>" \
-		--column "flat + bobbin=zvz <lora:flat:0.8> <lora:bobbin:0.8>" \
+		--column "delft + bobbin=zvz <lora:delft:0.8> <lora:bobbin:0.8>" \
 		--seed 7 --output $(DEMO) --overwrite
 	@echo "==> $(DEMO) is yours to look at. Next:"
-	@echo "    $(BIN)/loraloom generate 'octopus, zvz <lora:flat:0.8>' --pictures 4"
-	@echo "    $(BIN)/loraloom train examples/flat --trigger zvz --output loras/mine.safetensors"
+	@echo "    $(BIN)/loraloom generate 'octopus, zvz <lora:delft:0.8>' --pictures 4"
+	@echo "    $(BIN)/loraloom train examples/delft --trigger zvz --output loras/mine.safetensors"
 	@echo "    $(BIN)/loraloom list"
 
 test: $(READY) lint types
 	@echo "==> tests"
-	$(BIN)/pytest -m "not long"
+	$(PYTEST) -m "not long"
 
 test-long: $(READY) lint types
 	@echo "==> tests at full size"
-	$(BIN)/pytest
+	$(PYTEST)
 	$(BIN)/python -m benchmarks.style_fidelity --check
 
 lint: $(READY)

@@ -7,16 +7,19 @@ from PIL import Image, ImageDraw
 from benchmarks.style_features import Pictures
 
 SIDE = 32
+GROUND = 30  # of 255: how far the ground may stray from the border's own colour
 Outlines = NDArray[np.bool_]  # [n, 32, 32]
 
 
 def silhouettes(pictures: Pictures) -> Outlines:
-    """Everything that the white ground does not reach from the border, cut to its bounding box, 32×32."""
+    """Everything that the ground does not reach from the border, cut to its bounding box, 32×32."""
     return np.stack([_silhouette(picture) for picture in pictures])
 
 
 def _silhouette(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    ground = Image.fromarray(((picture.min(-1) > 225) * 255).astype(np.uint8))
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int64)
+    distance = np.abs(picture.astype(np.int64) - np.median(border, axis=0)).max(-1)
+    ground = Image.fromarray(((distance < GROUND) * 255).astype(np.uint8))
     framed = Image.new("L", (ground.width + 2, ground.height + 2), 255)
     framed.paste(ground, (1, 1))
     ImageDraw.floodfill(framed, (0, 0), 128)

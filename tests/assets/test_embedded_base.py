@@ -17,7 +17,7 @@ from loraloom.engine.live import recognise
 from loraloom.tensorfile import Header
 
 LORAS = folder().parent / "loras" / "tiny"
-NAMES = ("bobbin", "flat", "line")
+NAMES = ("bobbin", "delft", "line")
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def test_diffusers_draws_the_same_picture_with_the_same_file(session: Session) -
     """load_lora_weights applies the file through PEFT; equal within 2/255 (float32, other order of sums)."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder(), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_lora_weights(LORAS, weight_name="flat.safetensors")
+    pipeline.load_lora_weights(LORAS, weight_name="delft.safetensors")
     options = {"num_inference_steps": 20, "guidance_scale": 2.5, "output_type": "np"}
     theirs = pipeline("penguin, zvz", generator=torch.Generator().manual_seed(3), **options).images[0]
-    request = ImageRequest(prompt="penguin, zvz <lora:flat:1>", seed=3, base="tiny", steps=20, guidance=2.5)
+    request = ImageRequest(prompt="penguin, zvz <lora:delft:1>", seed=3, base="tiny", steps=20, guidance=2.5)
     ours = np.asarray(session.generate(request)[0].image.convert("RGB"))
     assert np.abs(theirs * 255 - ours).max() <= 2

@@ -1,6 +1,6 @@
 """Make the LoRAs that are shipped: `python -m tools.loras pictures|train|previews [--work build/tiny]`.
 
-`pictures` draws the training sets: examples/flat is shipped, the others stay in the work folder. `train` runs the project's
+`pictures` draws the training sets: examples/delft is shipped, the others stay in the work folder. `train` runs the project's
 own trainer on them and writes src/loraloom/assets/loras/tiny/NAME.safetensors; `previews` draws what the catalogue shows.
 """
 
@@ -15,10 +15,9 @@ from PIL import Image
 from loraloom import ImageRequest, Session
 from loraloom.train.config import TrainConfig
 from tools.loras.bobbin import SET
-from tools.loras.styles import FLAT, STYLES, Style
-from tools.tiny_base.drawings import EmojiSet, draw
+from tools.loras.styles import DELFT, STYLES, Style
+from tools.tiny_base.drawings import draw
 from tools.tiny_base.pictures import load
-from tools.tiny_base.sources import fetch
 
 ROOT = Path(__file__).parents[2]
 TARGET = ROOT / "src" / "loraloom" / "assets" / "loras" / "tiny"
@@ -26,26 +25,23 @@ SIDE = 128  # pixels of a training picture; the trainer reduces them to the base
 
 # What each LoRA is asked for in its preview: not one of the pictures that it was taught from.
 PREVIEWS = {
-    "flat": "octopus, zvz <lora:flat:1>",
+    "delft": "octopus, zvz <lora:delft:1>",
     "line": "rocket, qlx <lora:line:1>",
     "bobbin": "bobbin, teal thread, smiling <lora:bobbin:1>",
 }
 
 
 def folder(name: str, work: Path) -> Path:
-    return ROOT / "examples" / name if name == FLAT.name else work / "loras" / name
+    return ROOT / "examples" / name if name == DELFT.name else work / "loras" / name
 
 
 def style_pictures(style: Style, work: Path) -> Iterator[tuple[str, str, np.ndarray]]:
     """(file name, caption, picture) of each drawing."""
-    emoji = EmojiSet(fetch(style.source, work / "sources"))
-    by_code = {concept.hexcode.removesuffix("-FE0F"): concept for concept in load(work)[0]}
+    everything, noto = load(work)
+    by_code = {concept.hexcode.removesuffix("-FE0F"): concept for concept in everything}
     for hexcode in style.hexcodes:
         concept = by_code[hexcode.removesuffix("-FE0F")]
-        name = emoji.name(concept.hexcode)
-        if name is None:
-            raise SystemExit(f"{style.name}: {concept.name} has no drawing in {style.source.name}")
-        yield concept.name.replace(" ", "-"), concept.name, draw(emoji.svg(name), SIDE)
+        yield concept.name.replace(" ", "-"), concept.name, style.render(noto.svg(concept.noto), SIDE)
 
 
 def bobbin_pictures() -> Iterator[tuple[str, str, np.ndarray]]:

@@ -10,8 +10,8 @@ from tools.tiny_base import autoencoder, captions, decoder, denoiser, export, pi
 from transformers import CLIPTokenizer
 
 
-def train_autoencoder(work: Path, steps: int) -> None:
-    autoencoder.train(pictures.for_autoencoder(work), work / "vae", steps=steps)
+def train_autoencoder(work: Path, steps: int, batch: int, peak: float) -> None:
+    autoencoder.train(pictures.for_autoencoder(work), work / "vae", steps=steps, batch=batch, peak=peak)
 
 
 def cache_latents(work: Path) -> None:
@@ -49,14 +49,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/tiny"))
     parser.add_argument("--steps", type=int, help="autoencoder: 5000, denoiser: 5000, decoder: 350")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of the denoiser")
+    parser.add_argument("--rate", type=float, help="peak learning rate; autoencoder: 2e-3, denoiser: 1e-3")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.stage == "tokenizer":
         train_tokenizer(arguments.work)
     elif arguments.stage == "autoencoder":
-        train_autoencoder(arguments.work, arguments.steps or 5000)
+        train_autoencoder(arguments.work, arguments.steps or 5000, arguments.batch, arguments.rate or 2e-3)
     elif arguments.stage == "latents":
         cache_latents(arguments.work)
     elif arguments.stage == "decoder":
@@ -66,7 +66,7 @@ def main() -> None:
     elif arguments.stage == "restore":
         export.restore(arguments.work)
     else:
-        train_denoiser(arguments.work, arguments.steps or 5000, arguments.batch, arguments.rate)
+        train_denoiser(arguments.work, arguments.steps or 5000, arguments.batch, arguments.rate or 1e-3)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,8 @@ def estimates(model: Denoiser, tokenizer: CLIPTokenizer, latents: Tensor, names:
     for first in range(0, len(names), 64):
         places = range(first, min(first + 64, len(names)))
         clean = latents[places.start : places.stop].float()
-        ids = tokenizer(
-            [names[place] for place in places], padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        )
+        texts = [names[place] for place in places]
+        ids = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
         timesteps = torch.randint(*NOISE, (len(places),), generator=generator)
         signal, sigma = (value[timesteps, None, None, None] for value in (alphas.sqrt(), (1 - alphas).sqrt()))
         noisy = signal * clean + sigma * torch.randn(clean.shape, generator=generator)

@@ -18,6 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tools.tiny_base.captions import MAX_TOKENS, caption
+from tools.tiny_base.speed import bfloat16_is_faster
 from tools.tiny_base.vocabulary import Concept
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -103,21 +104,6 @@ class Data:
 def learning_rate(step: int, steps: int, peak: float, first: int = 1) -> float:
     """Linear warm-up over the 200 steps from `first` on, flat, linear to 2 % of the peak over the last quarter of all steps."""
     return peak * min(1.0, (step - first + 1) / 200, 0.02 + 0.98 * max(0.0, (steps - step) / (0.25 * steps)))
-
-
-def bfloat16_is_faster(device: str) -> bool:
-    """Whether a convolution runs faster in bfloat16 than in float32: six times on a CPU with avx512_bf16, a twentieth of it without."""
-
-    def seconds(dtype: torch.dtype) -> float:
-        layer, batch = torch.nn.Conv2d(96, 96, 3, padding=1).to(device, dtype), torch.randn(16, 96, 8, 8).to(device, dtype)
-        taken = []
-        for _ in range(5):
-            started = time.perf_counter()
-            float(layer(batch).detach().sum())  # as a number: waits for the device
-            taken.append(time.perf_counter() - started)
-        return min(taken)
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)
 
 
 def train(data: Data, folder: Path, *, steps: int, batch: int, peak: float, seed: int = 0, device: str = "cpu") -> Denoiser:
