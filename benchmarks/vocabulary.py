@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tools.tiny_base import vocabulary
 from tools.tiny_base.pictures import for_denoiser, load
 
 from benchmarks.style_features import Pictures
-from loraloom import GridRequest, Session
+from loraloom import ImageRequest, Session
 from loraloom.bases.tiny.model import load as load_tiny
 
 ROOT = Path(__file__).parents[1]
@@ -96,13 +96,16 @@ def chosen_by_lot(known: list[vocabulary.Concept]) -> list[str]:
 
 
 def sheet_of(prompts: list[str]) -> Image.Image:
-    """Labelled pictures, six a row."""
-    session = Session()
-    cells = [session.grid(GridRequest(prompts=[prompt], seed=SEEDS, base="tiny")).image for prompt in prompts]
-    width, height = max(cell.width for cell in cells), max(cell.height for cell in cells)
-    sheet = Image.new("RGB", (6 * width, 5 * height), "white")
-    for index, cell in enumerate(cells):
-        sheet.paste(cell, (index % 6 * width, index // 6 * height))
+    """Pictures at three times their size with their prompts below, six a row."""
+    session, font = Session(), ImageFont.load_default(15)
+    side, below, columns = 192, 34, 6
+    sheet = Image.new("RGB", (columns * (side + 12), -(-len(prompts) // columns) * (side + below)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, prompt in enumerate(prompts):
+        drawn = session.generate(ImageRequest(prompt=prompt, seed=SEEDS, base="tiny"))[0].image
+        left, top = index % columns * (side + 12) + 6, index // columns * (side + below)
+        sheet.paste(drawn.resize((side, side), Image.Resampling.BICUBIC), (left, top))
+        pen.text((left + side / 2, top + side + 2), prompt, fill="#1b1f24", font=font, anchor="ma")
     return sheet
 
 
