@@ -59,7 +59,7 @@ def test_random_cycles_with_faults_leave_every_bit(cycles, monkeypatch):
             assert set(vars(pipeline)) == own
             assert not any(name.startswith("_loraloom") for part in (pipeline.unet, pipeline.text_encoder) for name in vars(part))
             assert not {"step", "set_timesteps"} & vars(pipeline.scheduler).keys()
-    assert min(happened.values()) > cycles // 10
+    assert min(happened.values()) > cycles // 20
 
 
 def _cycle(engine, files, outcome, dice, monkeypatch) -> bool:
