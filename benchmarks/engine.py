@@ -4,7 +4,6 @@ Peers: diffusers/PEFT, kohya's merge re-enacted, and a bare loop that reads the 
 on one pipeline, medians of interleaved rounds. Writes benchmarks/results/engine_<base>.md, with a profile where a goal is missed.
 """
 
-import argparse
 import cProfile
 import io
 import pstats
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.fullsize import FULL_SIZES, FullSize, open_base, save_base, save_network
-from benchmarks.measured import CLOCKS, RESULTS, Times, machine, span, table
+from benchmarks.measured import CLOCKS, RESULTS, Times, machine, options, span, table
 from benchmarks.peers import Peft, Saved, bare_loop, copies, copy_back, kohya_loop, silence, touched
 from loraloom.dialects import read
 from loraloom.engine import Engine, Report
@@ -237,14 +236,8 @@ def report(bench: Bench, rounds: str) -> tuple[str, bool]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser = options("engine", __doc__, rounds=7, quick="two rounds")
     parser.add_argument("--base", choices=FULL_SIZES, default="sd1")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="two rounds, nothing written: to see that it runs")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that is busy with other things")
-    parser.add_argument("--work", type=Path, help="keep the random base in this folder and use it again")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     silence()

@@ -1,5 +1,6 @@
 """What the benchmarks share: times of interleaved rounds, tables in markdown, and what the machine is."""
 
+import argparse
 import gc
 import platform
 import statistics
@@ -17,6 +18,18 @@ Clock = Callable[[], float]
 CLOCKS: Mapping[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16")
 _PEERS = ("torch", "diffusers", "transformers", "peft", "safetensors", "lycoris-lora")
+
+
+def options(program: str, described: str | None, *, rounds: int, quick: str) -> argparse.ArgumentParser:
+    """What every timing program takes; `quick` says what a run of its option leaves out."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{program}", description=described)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=rounds, help="of each ratio")
+    parser.add_argument("--quick", action="store_true", help=f"{quick}, nothing written: to see that it runs")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that is busy with other things")
+    parser.add_argument("--work", type=Path, help="keep the random base in this folder and use it again")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
+    return parser
 
 
 class Times:

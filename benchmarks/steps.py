@@ -6,7 +6,6 @@ each of them once, in random order: a ratio is always of two times of the same r
 docs/images/steps.png.
 """
 
-import argparse
 import copy
 import random
 import sys
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
 from benchmarks.fullsize import SD1, open_base, save_base, save_network
-from benchmarks.measured import CLOCKS, RESULTS, Clock, machine, span, table
+from benchmarks.measured import CLOCKS, RESULTS, Clock, machine, options, span, table
 from benchmarks.peers import Peft, silence
 from loraloom.dialects import read
 from loraloom.engine import Engine
@@ -216,14 +215,7 @@ def plot(seconds: Seconds, counts: Sequence[int], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30, help="pairs for each ratio")
-    parser.add_argument("--quick", action="store_true", help="three rounds, k = 1 and 8, nothing written: to see that it runs")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that is busy with other things")
-    parser.add_argument("--work", type=Path, help="keep the random base in this folder and use it again")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
-    arguments = parser.parse_args()
+    arguments = options("steps", __doc__, rounds=30, quick="three rounds, k = 1 and 8").parse_args()
     torch.set_num_threads(arguments.threads)
     silence()
     clock = CLOCKS[arguments.clock]

@@ -7,6 +7,8 @@ from loraloom.lorafile import Mix
 from loraloom.prompts import parse
 from loraloom.strength import Strength
 
+OPTIONS = {"guidance_scale": 2.5, "output_type": "latent"}
+
 
 def strength(text: str) -> Strength:
     """The strength of a tag, as a prompt writes it: `te=0.1@1,0.6@6`."""
@@ -26,6 +28,20 @@ def _given(value) -> Strength:
 
 def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def run(pipeline, mixes, *, steps, calls=None, mode="auto", **options):
+    """A whole run; latents [pictures, 4, h, w]. `calls` gets what the denoiser was given and gave."""
+    options = {"prompt": "a cat", "generator": generators(3), **OPTIONS, **options}
+    with Engine(pipeline).attached(mixes, steps=steps, mode=mode):
+        seen = Calls(pipeline)
+        try:
+            latents = pipeline(num_inference_steps=steps, **options).images
+        finally:
+            seen.stop()
+    if calls is not None:
+        calls.append(seen)
+    return latents
 
 
 class Calls:

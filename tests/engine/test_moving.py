@@ -5,7 +5,7 @@ import copy
 import diffusers
 import pytest
 import torch
-from running import Calls, denoised, generators, mix, strength
+from running import OPTIONS, Calls, denoised, generators, mix, run, strength
 from support import close, everything, fingerprint, hooks, network
 
 from loraloom.bases import NANO
@@ -17,7 +17,6 @@ from loraloom.strength import Strength
 
 INK, NEON = network(NANO, everything, seed=1, bias=True), network(NANO, everything, share=0.6, seed=100, rank=2)
 PLAIN = network(NANO, seed=200)
-OPTIONS = {"guidance_scale": 2.5, "output_type": "latent"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,20 +33,6 @@ def _nothing_left(pipeline):
     assert hooks(pipeline) == 0
     assert "encode_prompt" not in vars(pipeline)
     assert not {"step", "set_timesteps"} & vars(sampler).keys()
-
-
-def run(pipeline, mixes, *, steps, calls=None, **options):
-    """A whole run; latents [pictures, 4, 8, 8]."""
-    options = {"prompt": "a cat", "generator": generators(3), **OPTIONS, **options}
-    with Engine(pipeline).attached(mixes, steps=steps):
-        seen = Calls(pipeline)
-        try:
-            latents = pipeline(num_inference_steps=steps, **options).images
-        finally:
-            seen.stop()
-    if calls is not None:
-        calls.append(seen)
-    return latents
 
 
 def embeddings(pipeline, mixes, prompt="a cat", negative=""):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from running import Calls, denoised, generators, mix, strength
+from running import OPTIONS, Calls, denoised, generators, mix, run, strength
 from support import close, everything, fingerprint, hooks, network
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -19,7 +19,6 @@ from loraloom.lorafile import LoraFile, Mix
 from loraloom.strength import Place
 
 INK, NEON = network(NANOXL, everything, seed=1, bias=True), network(NANOXL, everything, share=0.6, seed=500, rank=2)
-OPTIONS = {"guidance_scale": 2.5, "output_type": "latent"}
 PROMPTS = ["a cat", "dogs", "the bus", "one house"]
 
 
@@ -39,20 +38,6 @@ def _nothing_left(pipeline):
     assert hooks(pipeline) == count
     assert "encode_prompt" not in vars(pipeline)
     assert not {"step", "set_timesteps"} & vars(pipeline.scheduler).keys()
-
-
-def run(pipeline, mixes, *, steps, calls=None, mode="auto", **options):
-    """A whole run; latents [pictures, 4, 8, 8]."""
-    options = {"prompt": "a cat", "generator": generators(3), **OPTIONS, **options}
-    with Engine(pipeline).attached(mixes, steps=steps, mode=mode):
-        seen = Calls(pipeline)
-        try:
-            latents = pipeline(num_inference_steps=steps, **options).images
-        finally:
-            seen.stop()
-    if calls is not None:
-        calls.append(seen)
-    return latents
 
 
 def encoded(pipeline, mixes, negative="dark", prompt="a cat"):

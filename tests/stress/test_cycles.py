@@ -59,7 +59,7 @@ def test_random_cycles_with_faults_leave_every_bit(cycles, monkeypatch):
             assert set(vars(pipeline)) == own
             assert not any(name.startswith("_loraloom") for part in (pipeline.unet, pipeline.text_encoder) for name in vars(part))
             assert not {"step", "set_timesteps"} & vars(pipeline.scheduler).keys()
-    assert min(happened.values()) > cycles // 20
+    assert min(happened.values()) > cycles // 10
 
 
 def _cycle(engine, files, outcome, dice, monkeypatch) -> bool:
@@ -80,7 +80,7 @@ def _cycle(engine, files, outcome, dice, monkeypatch) -> bool:
             with engine.attached(mixes if pictures > 1 else mixes[0], steps=STEPS, mode=dice.choice(("merge", "branch", "auto", "auto"))):
                 if outcome == "body":
                     raise ZeroDivisionError
-                if outcome == "denoiser" or dice.random() < 0.5:
+                if outcome in ("denoiser", "whole"):
                     _draw(engine.pipeline, pictures)
                     drawn = True
         except (ZeroDivisionError, NotSupported):  # moving strengths cannot be merged: refused before anything is changed

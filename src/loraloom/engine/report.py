@@ -1,7 +1,7 @@
 """What the engine did with a mix: returned by `attached`, shown before the first step (`generate --explain`)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -61,22 +61,18 @@ class Report:
     seconds: float
 
     def __str__(self) -> str:
-        lines = [f"{self.mode} ({self.reason}): {self.modules} modules, {self.nbytes / 2**20:.1f} MiB, {self.seconds * 1000:.0f} ms"]
-        for network in self.networks:
-            lines.append(f"  {network.name}: {network.summary}")
-            lines += [f"    warning: {sentence}" for sentence in network.warnings]
-            lines += [f"    unused {reason}" for reason in network.unused]
-        return "\n".join(lines)
+        return self._text(lambda _: [])
 
     @property
     def details(self) -> str:
         """All of it, for a person: what `str` says, and for each network its family, its scales and its coverage by block."""
-        lines = str(self).splitlines()[:1]
+        return self._text(lambda network: [f"made for {network.made_for}", *network.scales, *_by_component(network.blocks)])
+
+    def _text(self, more: Callable[[NetworkReport], list[str]]) -> str:
+        lines = [f"{self.mode} ({self.reason}): {self.modules} modules, {self.nbytes / 2**20:.1f} MiB, {self.seconds * 1000:.0f} ms"]
         for network in self.networks:
             lines.append(f"  {network.name}: {network.summary}")
-            lines.append(f"    made for {network.made_for}")
-            lines += [f"    {scale}" for scale in network.scales]
-            lines += [f"    {part}" for part in _by_component(network.blocks)]
+            lines += [f"    {line}" for line in more(network)]
             lines += [f"    warning: {sentence}" for sentence in network.warnings]
             lines += [f"    unused {reason}" for reason in network.unused]
         return "\n".join(lines)
