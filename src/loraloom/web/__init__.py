@@ -1,0 +1,1 @@
+"""The server: page, HTTP API, one queue of jobs."""
