@@ -271,3 +271,16 @@ def test_a_sheet_through_diffusers_equals_the_native_one(folder):
     native, found = (session.grid(GridRequest(**request, loader=loader)) for loader in ("native", "diffusers"))
     assert abs(np.asarray(native.image, dtype=int) - np.asarray(found.image, dtype=int)).max() <= 1
     assert found.notes == ("LoRAs ran through diffusers: asked for",)
+
+
+def test_a_lenient_request_draws_on_and_says_what_was_wrong(session):
+    request = ImageRequest(prompt="a cat <lora:nowhere:1> <lora:ink:oops=3>", base="nano", seed=1, lenient=True)
+    notes = "\n".join(session.generate(request)[0].notes)
+    assert 'no LoRA named "nowhere"' in notes
+    assert "oops" in notes
+
+
+def test_a_session_without_paths_opens_no_file_by_its_path(folder):
+    closed = Session(lora_folders=[folder], paths=False)
+    with pytest.raises(NotFound, match="no LoRA named"):
+        closed.check(ImageRequest(prompt=f"a cat <lora:{folder / 'ink.safetensors'}:1>"))

@@ -21,7 +21,8 @@ LoraError
 ├── DatasetError           pictures or captions that cannot be trained on
 ├── TrainingError          a run that stopped itself: NaN loss, dead target, state of another run
 │   └── TrainingStopped    a run that was asked to stop; nothing is lost (train/result.py)
-└── SettingsError          a setting or option with a value that means nothing
+├── SettingsError          a setting or option with a value that means nothing
+└── Interrupted            a job that was asked to stop; what was finished is kept
 """
 
 from collections.abc import Iterable
@@ -118,6 +119,10 @@ class TrainingError(LoraError):
 
 class SettingsError(LoraError):
     """A setting or option with a value that means nothing."""
+
+
+class Interrupted(LoraError):
+    """Raised by a progress callback to stop the job; what was finished is kept, and the base is as it was."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -13,14 +13,15 @@ from loraloom.catalogue import Catalogue, Item
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
-from loraloom.generate.draw import OnStep, Shot, Style, draw
+from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest
+from loraloom.generate.source import source
 from loraloom.lorafile import LoraFile, Mix, Stack
-from loraloom.prompts import LoraTag, Prompt, parse
+from loraloom.prompts import LoraTag, Prompt, parse, parse_lenient
 from loraloom.schedule import number
 from loraloom.settings import Settings
 from loraloom.strength import Strength
@@ -86,10 +87,13 @@ class Sheet:
 class Session:
     """Draws, draws grids and trains. Opened bases and parsed files are kept, a few of each, and read anew when they change."""
 
-    def __init__(self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = ()) -> None:
-        """`lora_folders` are searched besides those of the settings. Nothing is opened yet."""
+    def __init__(self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = (), paths: bool = True) -> None:
+        """`lora_folders` are searched besides those of the settings; `paths` allows absolute ones in prompts, which a server must not.
+        Nothing is opened yet.
+        """
         self.settings = settings or Settings.load()
         self._folders = tuple(Path(folder).expanduser() for folder in lora_folders)
+        self._paths = paths
         self._bases = Recent[Opened](_PIPELINES)
         self._files = Recent[LoraFile](_FILE_BYTES, lambda file: file.nbytes)
 
@@ -102,27 +106,42 @@ class Session:
 
         Raises LoraError subclasses; the base stays untouched.
         """
-        opened, jobs = self._jobs(request)
-        return draw_jobs(opened, jobs, request, on_step, on_picture)
+        begin = source(request)
+        opened, jobs = self._jobs(request, begin)
+        return draw_jobs(opened, jobs, request, on_step, on_picture, source=begin)
 
     def explain(self, request: ImageRequest) -> Explained:
         """What `generate` would do with this request, without a picture: every file is read, attached and taken off again.
 
         Raises as `generate` does.
         """
-        opened, jobs = self._jobs(request)
-        with attached(opened, jobs[0].mix, opened.style(request), request) as report:
-            return Explained(opened.model, opened.style(request), report, tuple(dict.fromkeys(notes(opened, jobs[0], report, request))))
+        begin = source(request)
+        opened, jobs = self._jobs(request, begin)
+        style = opened.style(request, begin)
+        with attached(opened, jobs[0].mix, style, request) as report:
+            return Explained(opened.model, style, report, tuple(dict.fromkeys(notes(opened, jobs[0], report, style))))
 
-    def _jobs(self, request: ImageRequest) -> tuple[Opened, list[Job]]:
+    def check(self, request: ImageRequest) -> None:
+        """Raise what `generate` would raise before it opens the base: mistakes in prompts, unknown LoRAs, a picture that is none."""
+        source(request)
+        self._named(request)
+
+    def _named(self, request: ImageRequest) -> tuple[Prompt, Prompt, Named, Named, tuple[str, ...]]:
+        """Both prompts, the networks of each, and what a lenient request let pass."""
+        mistakes: list[str] = []
+        told = mistakes if request.lenient else None
+        prompt, negative = _parse(request.prompt, told), _parse(request.negative_prompt, told)
+        library = self._library([prompt, negative])
+        return prompt, negative, self._find([prompt], library, told), self._find([negative], library, told), tuple(mistakes)
+
+    def _jobs(self, request: ImageRequest, begin: Source | None) -> tuple[Opened, list[Job]]:
         """The base, and a job for each picture of the request; all have the same mix."""
-        prompt, negative = parse(request.prompt), parse(request.negative_prompt)
-        library = self._library([prompt, negative])  # before the base is opened: mistakes show at once
-        named, named_negative = self._find([prompt], library), self._find([negative], library)
-        opened, seed = self._open(request.base), _seed(request)
+        prompt, negative, named, named_negative, mistakes = self._named(request)  # before the base is opened: mistakes show at once
+        opened, seed = self._open(request.base).beginning_with(begin), _seed(request)
         mix = Mix(self._stack(named, opened, request), self._stack(named_negative, opened, request))
+        said = (*mistakes, *_notes(prompt))
         jobs = [
-            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, _notes(prompt))
+            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, said)
             for i in range(request.pictures)
         ]
         return opened, jobs
@@ -180,13 +199,15 @@ class Session:
         """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""
         return self.catalogue() if any(prompt.loras for prompt in prompts) else Catalogue(())
 
-    def _find(self, prompts: Sequence[Prompt], library: Catalogue) -> Named:
-        """Each network once, with the sum of its tags' strengths, in the order in which they first appear."""
+    def _find(self, prompts: Sequence[Prompt], library: Catalogue, mistakes: list[str] | None = None) -> Named:
+        """Each network once, with the sum of its tags' strengths, in the order in which they first appear. A name that leads to
+        nothing is added to `mistakes` and left out where that is given.
+        """
         found: dict[Path, tuple[Item, Strength]] = {}
         for prompt in prompts:
             for tag in prompt.loras:
-                with _at(tag, prompt):
-                    item = library.find(tag.name)
+                with _at(tag, prompt, mistakes):
+                    item = library.find(tag.name, paths=self._paths)
                     key, strength = item.path.resolve(), tag.strength(self.settings.default_strength)
                     found[key] = (item, found[key][1] + strength if key in found else strength)
         return tuple(found.values())
@@ -204,15 +225,27 @@ class Session:
 
 
 @contextmanager
-def _at(tag: LoraTag, prompt: Prompt) -> Iterator[None]:
-    """A mistake about this tag shows the place of the tag in its prompt."""
+def _at(tag: LoraTag, prompt: Prompt, mistakes: list[str] | None) -> Iterator[None]:
+    """A mistake about this tag shows the place of the tag in its prompt; a name that leads to nothing goes to `mistakes` instead."""
     try:
         yield
     except NotFound as error:
+        if mistakes is not None:
+            mistakes.append(str(error))
+            return
         placed = PromptError(str(error), prompt=prompt.source, column=tag.column, length=tag.length)
         raise type(error)(str(placed)) from placed
     except SettingsError as error:
         raise PromptError(str(error), prompt=prompt.source, column=tag.column, length=tag.length) from error
+
+
+def _parse(text: str, mistakes: list[str] | None) -> Prompt:
+    """The prompt; its mistakes go to `mistakes` where that is given, else the first is raised."""
+    if mistakes is None:
+        return parse(text)
+    prompt, found = parse_lenient(text)
+    mistakes += (str(mistake) for mistake in found)
+    return prompt
 
 
 def _words(prompt: Prompt) -> str:

@@ -1,5 +1,6 @@
 """`loraloom generate`: pictures from a prompt."""
 
+import base64
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import typer
 
 from loraloom.cli import options
 from loraloom.cli.show import print_json, print_notes, progress_bar
+from loraloom.errors import NotFound
 
 if TYPE_CHECKING:
     from loraloom.generate.jobs import Picture
@@ -28,6 +30,15 @@ def generate(
     height: options.Height = None,
     sampler: options.Sampler = None,
     base: options.Base = None,
+    image: Annotated[
+        Path | None, typer.Option("-i", "--image", help="A picture to begin with instead of noise.", show_default=False)
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="What of it is drawn anew: white is, black stays.", show_default=False)
+    ] = None,
+    denoise: Annotated[
+        float, typer.Option("--denoise", help="How far from the picture: the part of the steps that is run, up to 1.")
+    ] = 0.75,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-prompt.png)", show_default=False)
     ] = None,
@@ -58,6 +69,9 @@ def generate(
         width=width,
         height=height,
         sampler=sampler,
+        image=_encoded(image),
+        mask=_encoded(mask),
+        denoise=denoise,
         base=base,
         mode=mode,
         loader=loader,
@@ -87,6 +101,16 @@ def generate(
     else:
         _print_networks(drawn[0])
         print_notes(note for picture in drawn for note in picture.notes)
+
+
+def _encoded(path: Path | None) -> str | None:
+    """The file as a request takes it."""
+    if path is None:
+        return None
+    try:
+        return base64.b64encode(path.expanduser().read_bytes()).decode()
+    except OSError as error:
+        raise NotFound(f"{path}: this picture cannot be read: {error.strerror or error}") from error
 
 
 def _explain(explained: "Explained", *, as_json: bool) -> None:

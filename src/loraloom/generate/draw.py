@@ -3,12 +3,13 @@
 import inspect
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loraloom.errors import NotSupported
+from loraloom.errors import NotSupported, SettingsError
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
 from loraloom.lazy import torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Pixels drawn at once. Small pictures gain (a step of one 64 px picture is mostly overhead), large ones only cost memory.
 _BATCH_PIXELS = 2 * 512 * 512
 _BATCH = 16
+_LOOK = 64
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Progress:
     steps: int  # of the whole job
     rate: float  # steps a second; 0 before it is known
     seconds_left: float  # infinite before it is known
+    look: "Callable[[], Image] | None" = None  # the first picture of the batch as it is now; to be called before the next step
 
 
 OnStep = Callable[[Progress], None]
@@ -42,14 +45,14 @@ class Clock:
         self._done = 0
         self._warm: tuple[int, float] | None = None
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, look: "Callable[[], Image] | None" = None) -> None:
         """`steps` more are done."""
         self._done += steps
         now = time.perf_counter()
         done, since = self._warm = self._warm or (self._done, now)
         rate = (self._done - done) / max(now - since, 1e-9)
         if self._on_step:
-            self._on_step(Progress(self._done, self._steps, rate, (self._steps - self._done) / rate if rate else math.inf))
+            self._on_step(Progress(self._done, self._steps, rate, (self._steps - self._done) / rate if rate else math.inf, look))
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class Shot:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What pictures begin with instead of noise."""
+
+    image: "Image"  # RGB
+    mask: "Image | None" = None  # L, of the same size: white is drawn anew
+    denoise: float = 0.75  # the part of the steps that is run
+
+
+@dataclass(frozen=True)
 class Style:
     """How the pictures of one job are drawn; None: what the pipeline itself does."""
 
@@ -70,16 +82,24 @@ class Style:
     width: int | None = None
     height: int | None = None
     sampler: str | None = None
+    source: Source | None = None
+
+    @property
+    def executed(self) -> int:
+        """Steps that are run for each picture, as diffusers counts them."""
+        return self.steps if self.source is None else int(self.steps * self.source.denoise)
 
 
 def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | None = None) -> "Generator[Image]":
     """One picture for each shot, in order, each batch as soon as it is finished.
 
     Each picture draws its noise from its own CPU generator, so it is the same alone and in a batch (up to the rounding of the
-    matrix products, at most 1/255). Raises NotSupported for a pipeline that cannot draw pictures.
+    matrix products, at most 1/255). Raises NotSupported for a pipeline that cannot draw pictures, SettingsError where no step is left.
     """
+    if style.executed < 1 and style.source:
+        raise SettingsError(f"denoise {style.source.denoise:g} of {style.steps} steps leaves none; take {1 / style.steps:g} or more")
     size = _batch_size(pipeline, style)
-    clock = clock or Clock(style.steps * len(shots), None)
+    clock = clock or Clock(style.executed * len(shots), None)
     with _sampling(pipeline, style):
         for start in range(0, len(shots), size):
             yield from _draw_batch(pipeline, shots[start : start + size], style, clock)
@@ -91,9 +111,9 @@ def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock
     def after(live: Any, index: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         nonlocal finished
         # A second-order sampler evaluates the model more than once in a step.
-        step = (index + 1) * style.steps // max(live.num_timesteps, 1)
+        step = (index + 1) * style.executed // max(live.num_timesteps, 1)
         if step > finished:
-            clock.advance((step - finished) * len(batch))
+            clock.advance((step - finished) * len(batch), partial(_look, live, tensors["latents"]) if _can_look(live, tensors) else None)
             finished = step
         return tensors
 
@@ -105,7 +125,14 @@ def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock
     }
     if any(shot.negative for shot in batch):
         options["negative_prompt"] = [shot.negative for shot in batch]
-    chosen = {"guidance_scale": style.guidance, "width": style.width, "height": style.height}
+    chosen: dict[str, Any] = {"guidance_scale": style.guidance}
+    if style.source:
+        chosen |= {"image": [style.source.image] * len(batch), "strength": style.source.denoise}
+        if style.source.mask:
+            chosen |= {"mask_image": [style.source.mask] * len(batch)}
+            chosen |= dict(zip(("width", "height"), style.source.image.size, strict=True))
+    else:
+        chosen |= {"width": style.width, "height": style.height}
     options |= {name: value for name, value in chosen.items() if value is not None}
     unknown = options.keys() - inspect.signature(type(pipeline).__call__).parameters.keys()
     if unknown:
@@ -121,6 +148,23 @@ def _batch_size(pipeline: Any, style: Style) -> int:
     side = getattr(denoiser, "config", {}).get("sample_size")
     usual = side * getattr(pipeline, "vae_scale_factor", 8) if isinstance(side, int) else 1024
     return max(1, min(_BATCH, _BATCH_PIXELS // ((style.width or usual) * (style.height or usual))))
+
+
+def _can_look(pipeline: Any, tensors: Mapping[str, Any]) -> bool:
+    return getattr(tensors.get("latents"), "ndim", 0) == 4 and hasattr(pipeline, "vae") and hasattr(pipeline, "image_processor")
+
+
+def _look(pipeline: Any, latents: Any) -> "Image":
+    """The first of `latents` decoded, at most _LOOK latents a side: a look at a large picture costs no more than one at a small one."""
+    vae, first = pipeline.vae, latents[:1]
+    shrink = min(1.0, _LOOK / max(first.shape[-2:]))
+    with torch.no_grad():
+        if shrink < 1:
+            first = torch.nn.functional.interpolate(first.float(), scale_factor=shrink, mode="area")
+        scaled = first.to(vae.dtype) / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
+        decoded = vae.decode(scaled, return_dict=False)[0]
+    image: Image = pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0]
+    return image
 
 
 def own_sampler(pipeline: Any) -> str:

@@ -1,6 +1,6 @@
 """From jobs to pictures: one attach for all jobs of the same mix, and the recipe of each picture."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.engine import Report
 from loraloom.errors import MatchError
-from loraloom.generate.draw import Clock, OnStep, Shot, Style, draw, own_sampler
+from loraloom.generate.draw import Clock, OnStep, Shot, Source, Style, draw, own_sampler
 from loraloom.generate.infotext import Recipe
 from loraloom.generate.opened import Opened
 from loraloom.generate.request import Drawing
 from loraloom.lorafile import LoraFile, Mix
+from loraloom.schedule import number
 from loraloom.tensorfile import Header
 
 if TYPE_CHECKING:
@@ -47,15 +48,22 @@ OnPicture = Callable[[int, Picture], None]  # the place of its job, and the pict
 
 
 def draw_jobs(
-    opened: Opened, jobs: Sequence[Job], request: Drawing, on_step: OnStep | None = None, on_picture: OnPicture | None = None
+    opened: Opened,
+    jobs: Sequence[Job],
+    request: Drawing,
+    on_step: OnStep | None = None,
+    on_picture: OnPicture | None = None,
+    *,
+    source: Source | None = None,
 ) -> list[Picture]:
     """One picture for each job, in order; `on_picture` gets each as soon as it is finished, so that a long run loses nothing.
+    All begin with `source` if there is one; `opened` is then the base that does so.
 
     Jobs of the same mix are drawn together. Raises what the engine raises, and MatchError where a part of a network does not
     fit and the request is strict.
     """
-    style = opened.style(request)
-    clock = Clock(style.steps * len(jobs), on_step)
+    style = opened.style(request, source)
+    clock = Clock(style.executed * len(jobs), on_step)
     by_mix: dict[Mix, list[int]] = {}
     for index, job in enumerate(jobs):
         by_mix.setdefault(job.mix, []).append(index)
@@ -66,7 +74,7 @@ def draw_jobs(
             for place, image in zip(places, images, strict=True):
                 job = jobs[place]
                 recipe = _recipe(opened, job, style, image)
-                pictures[place] = Picture(image, recipe, job.shot.seed, report, tuple(notes(opened, job, report, request)))
+                pictures[place] = Picture(image, recipe, job.shot.seed, report, tuple(notes(opened, job, report, style)))
                 if on_picture:
                     on_picture(place, pictures[place])
     return [pictures[index] for index in range(len(jobs))]
@@ -78,17 +86,17 @@ def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterat
     if not mix.positive and not mix.negative:
         yield None
         return
-    with opened.runner(request.loader).attached(mix, steps=style.steps, mode=request.mode) as report:
+    with opened.runner(request.loader).attached(mix, steps=style.executed, mode=request.mode) as report:
         if request.strict and (unused := _left_out(report)):
             raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
         yield report
 
 
-def notes(opened: Opened, job: Job, report: Report | None, request: Drawing) -> Iterator[str]:
+def notes(opened: Opened, job: Job, report: Report | None, style: Style) -> Iterator[str]:
     """What the person who asked should know: about the prompt, and about its networks."""
     yield from job.notes
     yield from _cut_text(opened.pipeline, job.shot.text)
-    yield from _network_notes(report, job.mix, opened.style(request))
+    yield from _network_notes(report, job.mix, style)
 
 
 def _left_out(report: Report | None) -> list[str]:
@@ -108,9 +116,9 @@ def _network_notes(report: Report | None, mix: Mix, style: Style) -> Iterator[st
     for network in report.networks if report else ():
         yield from (f"{network.name}: {warning}" for warning in network.warnings)
     for file, strength in (*mix.positive, *mix.negative):
-        late = ", ".join(str(position) for position in strength.unreachable(style.steps))
+        late = ", ".join(str(position) for position in strength.unreachable(style.executed))
         if late:
-            yield f"{file.name}: position {late} is after the last of {style.steps} steps"
+            yield f"{file.name}: position {late} is after the last of {style.executed} steps"
 
 
 def _cut_text(pipeline: Any, text: str) -> Iterable[str]:
@@ -135,8 +143,12 @@ def _recipe(opened: Opened, job: Job, style: Style, image: "Image") -> Recipe:
         height=image.height,
         model=opened.model,
         lora_hashes={file.name: _short_hash(file) for file in files},
-        extra={"Version": f"loraloom {version('loraloom')}"},
+        extra={**_begun(style.source), "Version": f"loraloom {version('loraloom')}"},
     )
+
+
+def _begun(source: Source | None) -> Mapping[str, str]:
+    return {"Denoising strength": number(source.denoise)} if source else {}
 
 
 def _short_hash(file: LoraFile) -> str:

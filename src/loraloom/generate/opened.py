@@ -9,7 +9,8 @@ from loraloom.bases import Base
 from loraloom.engine import Engine, Fallback
 from loraloom.engine.live import recognise
 from loraloom.errors import NotSupported
-from loraloom.generate.draw import Style
+from loraloom.generate.draw import Source, Style
+from loraloom.generate.pipeline import painter
 from loraloom.generate.request import Drawing
 
 # Steps and guidance by family; guidance None is the pipeline's own.
@@ -53,8 +54,22 @@ class Opened:
         why = "asked for" if wish == "diffusers" else f"this {type(self.pipeline).__name__} is not known to the native engine"
         return Fallback(self.pipeline, why)
 
-    def style(self, request: Drawing) -> Style:
+    def beginning_with(self, source: Source | None) -> "Opened":
+        """The same base where drawing begins with a picture, or with one and its mask. Raises NotSupported if it cannot."""
+        if source is None:
+            return self
+        return self._masked if source.mask else self._painter
+
+    @cached_property
+    def _painter(self) -> "Opened":
+        return Opened(painter(self.pipeline, masked=False), self.model, self.loader)
+
+    @cached_property
+    def _masked(self) -> "Opened":
+        return Opened(painter(self.pipeline, masked=True), self.model, self.loader)
+
+    def style(self, request: Drawing, source: Source | None = None) -> Style:
         """How this base draws the request."""
         steps, guidance = _DEFAULTS.get(self.base.family, _OTHER_DEFAULTS) if self.known else _OTHER_DEFAULTS
         chosen = guidance if request.guidance is None else request.guidance
-        return Style(request.steps or steps, chosen, request.width, request.height, request.sampler)
+        return Style(request.steps or steps, chosen, request.width, request.height, request.sampler, source)

@@ -49,6 +49,19 @@ def open_pipeline(source: str) -> Any:
     return pipeline
 
 
+def painter(pipeline: Any, *, masked: bool) -> Any:
+    """A pipeline of the same parts that begins with a picture (`masked`: and a mask). Raises NotSupported where diffusers has none."""
+    kind = diffusers.AutoPipelineForInpainting if masked else diffusers.AutoPipelineForImage2Image
+    try:
+        with _quiet():
+            made = kind.from_pipe(pipeline)
+    except ValueError as error:
+        how = "a picture and a mask" if masked else "a picture"
+        raise NotSupported(f"{type(pipeline).__name__}: diffusers has no pipeline that begins with {how} for this base") from error
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
 def _loader(source: str) -> Callable[[], Any]:
     """How `source` is loaded; what can be known to be wrong without torch is an error here."""
     if source == "tiny":

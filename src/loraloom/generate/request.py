@@ -21,6 +21,8 @@ def _eights(side: int) -> int:
     return side
 
 
+MAX_ENCODED = 64 * 2**20  # characters of a picture
+Encoded = Annotated[str, Field(min_length=1, max_length=MAX_ENCODED)]  # PNG, JPEG or WebP as base64 or as a data URI
 Side = Annotated[int, Field(ge=8, le=MAX_SIDE), AfterValidator(_eights)]
 
 
@@ -43,6 +45,7 @@ class Drawing(BaseModel):
     loader: Literal["auto", "native", "diffusers"] | None = None  # who runs the LoRAs; None: the setting
     force: bool = False  # run LoRAs of another family where shapes fit
     strict: bool = False  # refuse LoRAs of which a part does not fit
+    lenient: bool = False  # mistakes in prompts and unknown LoRAs are notes, and the rest is drawn
 
     @field_validator("sampler")
     @classmethod
@@ -68,6 +71,15 @@ class ImageRequest(Drawing):
 
     prompt: str = Field(max_length=100_000)
     pictures: int = Field(default=1, ge=1, le=1000)
+    image: Encoded | None = None  # what to begin with instead of noise; without width and height its size counts
+    mask: Encoded | None = None  # what of `image` is drawn anew: white is, black stays
+    denoise: float = Field(default=0.75, gt=0, le=1)  # how far from `image`: the part of the steps that is run
+
+    @model_validator(mode="after")
+    def _mask_of_something(self) -> Self:
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask needs an image that it belongs to")
+        return self
 
 
 class Column(BaseModel):
