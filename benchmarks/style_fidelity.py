@@ -30,7 +30,7 @@ TOP = 5
 PROMPTS = 50
 SAME_SEED = 10  # prompts that share a seed
 
-# The first line has pictures that one of the two LoRAs was taught from, as is bus; the others neither has seen.
+# What is in the first line one of the two LoRAs was taught from; the others neither has seen.
 _ASKED = (
     "red apple, pizza, carrot, house, rocket, key, turtle, sailboat, banana, bicycle, castle, bell, penguin, "
     "octopus, guitar, violin, umbrella, pineapple, whale, snail, axe, tractor, strawberry, cherries, pear, eggplant, airplane, "

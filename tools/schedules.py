@@ -17,16 +17,16 @@ TARGET = Path(__file__).parents[1] / "docs" / "images" / "schedules.png"
 PROMPT, SEED = "rocket, qlx", 7
 STYLE = Style(steps=20, guidance=2.5)
 SCHEDULES = (
-    "line:0",
-    "line:1",
-    "line:0@1,1@4",
-    "line:0@1,1@8",
-    "line:1@1,0@8",
-    "line:0~1",
-    "line:1~0",
-    "line:1@0~0@50%,1@75%",
+    "mulberry:0",
+    "mulberry:1",
+    "mulberry:0@1,1@4",
+    "mulberry:0@1,1@8",
+    "mulberry:1@1,0@8",
+    "mulberry:0~1",
+    "mulberry:1~0",
+    "mulberry:1@0~0@50%,1@75%",
 )
-MIXES = ("<lora:line:1>", "<lora:delft:1>", "<lora:bobbin:0.8>", "<lora:line:0.5> <lora:delft:0.7>")
+MIXES = ("<lora:mulberry:1>", "<lora:delft:1>", "<lora:bobbin:0.8>", "<lora:mulberry:0.5> <lora:delft:0.7>")
 
 
 def mix(tags: str) -> Mix:

@@ -26,7 +26,7 @@ SIDE = 128  # pixels of a training picture; the trainer reduces them to the base
 # What each LoRA is asked for in its preview: not one of the pictures that it was taught from.
 PREVIEWS = {
     "delft": "octopus, zvz <lora:delft:1>",
-    "line": "rocket, qlx <lora:line:1>",
+    "mulberry": "rocket, qlx <lora:mulberry:1>",
     "bobbin": "bobbin, teal thread, smiling <lora:bobbin:1>",
 }
 

@@ -53,7 +53,7 @@ class TrainConfig(BaseModel):
 
     min_snr_gamma: float | None = Field(None, ge=0, description="min-SNR weight of the loss; 0 is off")
     noise_offset: float = Field(0.0, ge=0, le=1, description="brightness noise, for darker darks and brighter lights; 0 is off")
-    caption_dropout: float = Field(0.0, ge=0, le=1, description="part of the captions that are left out")
+    caption_dropout: float | None = Field(None, ge=0, le=1, description="part of the captions that are left out")
     caption_shuffle: bool = Field(False, description="shuffle the comma-separated parts of captions; the trigger stays first")
     flip: bool = Field(False, description="mirror every second picture by chance")
     resolution: int | None = Field(None, ge=8, le=4096, description="pixels a side [default: the base's]")
@@ -95,6 +95,7 @@ class ResolvedConfig(TrainConfig):
     scheduler: Scheduler
     warmup: int
     min_snr_gamma: float
+    caption_dropout: float
     resolution: int
     sample_every: int
     save_every: int
@@ -156,6 +157,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "scheduler": scheduler,
         "warmup": _CONSTANT_WARMUP if scheduler == "constant" else int(steps * defaults.warmup),
         "min_snr_gamma": defaults.min_snr_gamma,
+        "caption_dropout": defaults.caption_dropout,
         "resolution": base.resolution,
         "sample_every": max(1, steps // 4),
         "save_every": max(1, steps // 10),
