@@ -24,6 +24,7 @@ LAYERS = {
     "bases/model": 3,  # bases/*/model.py
     "lorafile": 2,
     "tensorfile": 1,
+    "peek": 1,
     "adapters": 1,
     "bases": 1,
     "prompts": 1,

@@ -1,6 +1,7 @@
 """The session: settings, catalogue, opened bases and parsed files together. The only room that knows all the others."""
 
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,12 +95,19 @@ class Session:
         self.settings = settings or Settings.load()
         self._folders = tuple(Path(folder).expanduser() for folder in lora_folders)
         self._paths = paths
+        self._looking = threading.Lock()
+        self._kept_catalogue: Catalogue | None = None
         self._bases = Recent[Opened](_PIPELINES)
         self._files = Recent[LoraFile](_FILE_BYTES, lambda file: file.nbytes)
 
     def catalogue(self) -> Catalogue:
-        """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders, as they are now."""
-        return Catalogue([*self.settings.library, *self._folders])
+        """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders. It is kept, as it was
+        at its last `rescan`, and made anew when one of these folders comes or goes."""
+        folders = (*self.settings.library, *self._folders)
+        with self._looking:
+            if self._kept_catalogue is None or self._kept_catalogue.folders != folders:
+                self._kept_catalogue = Catalogue(folders, index=self.settings.library_index)
+            return self._kept_catalogue
 
     def generate(self, request: ImageRequest, on_step: OnStep | None = None, on_picture: OnPicture | None = None) -> list[Picture]:
         """The request's pictures; picture i has the seed `seed + i`. `on_picture` gets i and the picture as soon as it is finished.
@@ -197,7 +205,12 @@ class Session:
 
     def _library(self, prompts: Sequence[Prompt]) -> Catalogue:
         """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""
-        return self.catalogue() if any(prompt.loras for prompt in prompts) else Catalogue(())
+        if not any(prompt.loras for prompt in prompts):
+            return Catalogue(())
+        before = self._kept_catalogue
+        if (catalogue := self.catalogue()) is before:
+            catalogue.rescan()
+        return catalogue
 
     def _find(self, prompts: Sequence[Prompt], library: Catalogue, mistakes: list[str] | None = None) -> Named:
         """Each network once, with the sum of its tags' strengths, in the order in which they first appear. A name that leads to

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from platformdirs import user_config_path
+from platformdirs import user_cache_path, user_config_path
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     output_folder: Path = Path("outputs")
     base: str = Field(default="tiny", min_length=1)
     loader: Literal["auto", "native", "diffusers"] = "auto"  # who runs LoRAs; auto: the native engine where it knows the base
+    auto_apply_triggers: int = Field(default=0, ge=-1)  # trigger words given to a prompt unasked: none, the first so many, -1 all
+    library_index: Path = Field(default_factory=lambda: user_cache_path("loraloom") / "library.sqlite")  # what is known of LoRA files
 
     @field_validator("lora_folders", mode="before")
     @classmethod
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     def _expand(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(folder.expanduser() for folder in value)
 
-    @field_validator("output_folder")
+    @field_validator("output_folder", "library_index")
     @classmethod
     def _expand_one(cls, value: Path) -> Path:
         return value.expanduser()

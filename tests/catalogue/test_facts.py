@@ -6,7 +6,8 @@ import pytest
 
 from loraloom.bases import SD1
 from loraloom.catalogue import Catalogue
-from loraloom.catalogue.triggers import trigger_words
+from loraloom.catalogue.sidecar import read_sidecar
+from loraloom.catalogue.triggers import triggers
 
 
 def facts(folder, name):
@@ -53,4 +54,4 @@ def test_a_changed_file_is_read_anew(tmp_path, make_lora):
 def test_trigger_words_come_from_the_first_source_that_has_any(tmp_path, files, metadata, words):
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
-    assert trigger_words(tmp_path / "a.safetensors", metadata) == words
+    assert triggers(read_sidecar(tmp_path / "a.safetensors"), metadata).words == words

@@ -5,57 +5,57 @@ Order: `x.json`, `x.metadata.json`, `x.civitai.info`, `modelspec.trigger_phrase`
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-_TAGGED = ("activation text", "trainedWords", "tags")
-_SIDECARS: Mapping[str, tuple[str, ...]] = {".json": _TAGGED, ".metadata.json": _TAGGED, ".civitai.info": ("trainedWords",)}
-_MAX_SIDECAR = 4 * 2**20  # bytes
-_MAX_WORDS = 1000
+from loraloom.catalogue.sidecar import MAX_WORDS, Sidecar, as_word, as_words
 
 
-def trigger_words(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The words in their order; from tag frequencies, most frequent first."""
-    stem = path.name.removesuffix(".safetensors")
-    for ending, keys in _SIDECARS.items():
-        words = _sidecar(path.with_name(stem + ending), keys)
-        if words:
-            return words
-    for key in ("modelspec.trigger_phrase", "modelspec.tags"):
-        words = _words(metadata.get(key))
-        if words:
-            return words
-    return _frequent(metadata.get("ss_tag_frequency", ""))
+class Triggers(NamedTuple):
+    """`words` in their order, from tag frequencies most frequent first; `sure` are those that a prompt may be given unasked."""
+
+    words: tuple[str, ...]
+    sure: tuple[str, ...]
 
 
-def _sidecar(path: Path, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Beside many networks lie other `.json` files: what is not understood is no source."""
-    try:
-        if path.stat().st_size > _MAX_SIDECAR:
-            return ()
-        content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
-    found = content if isinstance(content, dict) else {}
-    return next((words for key in keys if (words := _words(found.get(key)))), ())
+def triggers(sidecar: Sidecar, metadata: Mapping[str, str]) -> Triggers:
+    """Words that somebody wrote down are sure. Those that were only counted are sure if at least half of the pictures had them:
+    the rest is what happened to be in the pictures."""
+    told = (sidecar.words, as_words(metadata.get("modelspec.trigger_phrase")), as_words(metadata.get("modelspec.tags")))
+    words = next((words for words in told if words), ())
+    if words:
+        return Triggers(words, words)
+    counts = _counts(metadata.get("ss_tag_frequency", "")).most_common(MAX_WORDS)
+    pictures = _pictures(metadata)
+    sure = tuple(tag for tag, count in counts if pictures and 2 * count >= pictures)
+    return Triggers(tuple(tag for tag, _ in counts), sure)
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    words = [part.strip() for part in parts if isinstance(part, str)]
-    return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
-
-
-def _frequent(text: str) -> tuple[str, ...]:
+def _counts(text: str) -> "Counter[str]":
     """`{"10_name": {"tag": 12}}`, summed over folders."""
-    try:
-        folders = msgspec.json.decode(text, type=dict[str, dict[str, float]])
-    except (msgspec.DecodeError, RecursionError):
-        return ()
     counts: Counter[str] = Counter()
-    for tags in folders.values():
+    for tags in _read(text, dict[str, dict[str, float]], {}).values():
         for tag, count in tags.items():
-            counts[tag.strip()] += int(count) if abs(count) < 1e15 else 0
-    return tuple(tag for tag, _ in counts.most_common(_MAX_WORDS) if tag)
+            word = as_word(tag)
+            if word and 0 < count < 1e15:
+                counts[word] += int(count)
+    return counts
+
+
+def _pictures(metadata: Mapping[str, str]) -> int:
+    """How many pictures the tags were counted over; 0 if the file does not say. Not `ss_num_train_images`: that counts repeats."""
+    folders = _read(metadata.get("ss_dataset_dirs", ""), dict[str, dict[str, Any]], {})
+    if not folders:
+        sets = _read(metadata.get("ss_datasets", ""), list[dict[str, Any]], [])
+        subsets = [part for each in sets if isinstance(each.get("subsets"), list) for part in each["subsets"]]
+        folders = {str(place): part for place, part in enumerate(subsets) if isinstance(part, dict)}
+    counted = [folder.get("img_count") for folder in folders.values()]
+    return sum(count for count in counted if isinstance(count, int) and not isinstance(count, bool) and count > 0)
+
+
+def _read(text: str, kind: Any, default: Any) -> Any:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        return default
