@@ -7,6 +7,7 @@ have, and leaves two more files; we write seldom and in few transactions, so rea
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -23,7 +24,9 @@ from loraloom.catalogue.sidecar import preview
 
 _OURS = 0x6C6F6C6D  # "lolm", SQLite's application_id
 _LAYOUT = 1  # of the table below, SQLite's user_version
-_TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, facts BLOB NOT NULL) WITHOUT ROWID"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, facts BLOB NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID"
+)
 _WAIT = 2.0  # seconds for somebody else's transaction; ours take a few milliseconds
 _SOURCES = ("adapters", "bases", "catalogue", "dialects", "tensorfile.py", "peek.py")  # the code that facts come from
 _AT_ONCE = 500  # SQLite's old limit of parameters is 999
@@ -46,21 +49,18 @@ class Index:
             return {}
         few = tuple(wanted) if len(wanted) <= _AT_ONCE else ()
         where = f" WHERE path IN ({', '.join('?' * len(few))})" if few else ""
-        rows = self._use(lambda index: index.execute(f"SELECT path, stamp, facts FROM files{where}", few).fetchall())
+        rows = self._use(lambda index: index.execute(f"SELECT path, stamp, facts, sum FROM files{where}", few).fetchall())
         return dict(_known(wanted, rows or ()))
 
     def store(self, facts: Mapping[Item, Facts]) -> None:
         """Remember these."""
-        rows = [
-            (_key(item), _stamp(item), _ENCODER.encode(known if known.preview is None else replace(known, preview=None)))
-            for item, known in facts.items()
-            if known.read
-        ]
+        rows = [_row(item, known) for item, known in facts.items() if known.read]
         if self.path is None or not rows:
             return
         with suppress(OSError):  # SQLite will say that there is no such folder
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._use(lambda index: index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows))
+        if self._use(lambda index: index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)):
+            self.problem = ""
 
     def forget(self, folders: Iterable[Path], items: Iterable[Item]) -> None:
         """Drop every file below these folders that is not among `items`."""
@@ -89,11 +89,11 @@ class Index:
                     done = work(connection)
         except (sqlite3.Error, OSError) as error:
             self.problem = f"{self.path}: the index of the library could not be used, so files are read each time: {error}"
-            damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+            # Operational errors are of the moment (locked, no room), save that of a table that ours always has.
+            damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
             if damaged and _is_ours(self.path):
                 _remove(self.path)
             return None
-        self.problem = ""
         return done
 
 
@@ -140,12 +140,21 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Facts, dec_hook=lambda kind, value: kind(value))  # the hook only lets `preview` be a Path
 
 
-def _known(wanted: Mapping[bytes, Item], rows: Iterable[tuple[bytes, str, bytes]]) -> Iterator[tuple[Item, Facts]]:
-    for key, stamp, encoded in rows:
+Row = tuple[bytes, str, bytes, int]
+
+
+def _row(item: Item, facts: Facts) -> Row:
+    encoded = _ENCODER.encode(facts if facts.preview is None else replace(facts, preview=None))
+    return _key(item), _stamp(item), encoded, zlib.crc32(encoded)
+
+
+def _known(wanted: Mapping[bytes, Item], rows: Iterable[Row]) -> Iterator[tuple[Item, Facts]]:
+    """The rows that tell of these files as they are. SQLite does not notice every damage; the sum does."""
+    for key, stamp, encoded, checksum in rows:
         item = wanted.get(key)
-        if item is None or stamp != _stamp(item):
+        if item is None or stamp != _stamp(item) or not isinstance(encoded, bytes) or zlib.crc32(encoded) != checksum:
             continue
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        with suppress(msgspec.DecodeError):
             facts = _DECODER.decode(encoded)
             picture = preview(item.path, [each.ending for each in item.beside])
             yield item, facts if picture is None else replace(facts, preview=picture)
