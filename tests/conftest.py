@@ -45,3 +45,4 @@ def write_random_lora(
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_computer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.toml"))
+    monkeypatch.setenv("LORALOOM_LIBRARY_INDEX", str(tmp_path_factory.getbasetemp() / "library.sqlite"))

@@ -24,6 +24,7 @@ LAYERS = {
     "bases/model": 3,  # bases/*/model.py
     "lorafile": 2,
     "tensorfile": 1,
+    "peek": 1,
     "adapters": 1,
     "bases": 1,
     "prompts": 1,
@@ -31,6 +32,7 @@ LAYERS = {
     "schedule": 0,
     "strength": 0,
     "settings": 0,
+    "settingsfile": 0,
     "lazy": 0,
 }
 SIBLINGS_APART = (3, 4)

@@ -284,3 +284,47 @@ def test_a_session_without_paths_opens_no_file_by_its_path(folder):
     closed = Session(lora_folders=[folder], paths=False)
     with pytest.raises(NotFound, match="no LoRA named"):
         closed.check(ImageRequest(prompt=f"a cat <lora:{folder / 'ink.safetensors'}:1>"))
+
+
+def test_words_and_strengths_that_were_given_unasked_are_in_the_recipe_which_draws_the_picture_again(tmp_path, make_lora):
+    """Also where the setting is off and no notes lie beside the files."""
+    for folder in ("noted", "plain"):
+        make_lora(tmp_path / folder / "ink.safetensors", seed=1, metadata={"modelspec.trigger_phrase": "zvz, flat"})
+        make_lora(tmp_path / folder / "neon.safetensors", seed=2)
+    (tmp_path / "noted" / "neon.json").write_text('{"activation text": "glow", "preferred weight": 0.6}')
+    here = Session(Settings(auto_apply_triggers=-1, default_strength=0.5), lora_folders=[tmp_path / "noted"])
+    there = Session(lora_folders=[tmp_path / "plain"])
+    values = {"base": "nano", "seed": 5}
+    request = ImageRequest(prompt="_tags_, a cat <lora:neon> <lora:ink>", negative_prompt="dogs, _tags_", **values)
+    [picture] = here.generate(request)
+    assert picture.recipe.prompt == "glow, zvz, flat, a cat <lora:neon:0.6> <lora:ink:0.5>"
+    assert picture.recipe.negative_prompt == "dogs"
+    assert "trigger words added to the prompt: glow, zvz, flat" in picture.notes
+    recipe = Recipe.parse(str(picture.recipe))
+    for session in (here, there):
+        again = session.generate(ImageRequest(prompt=recipe.prompt, negative_prompt=recipe.negative_prompt, **values))
+        assert (pixels(again[0]) == pixels(picture)).all()
+        assert again[0].recipe == picture.recipe
+    [plain] = there.generate(request)
+    assert plain.recipe.prompt == "a cat <lora:neon> <lora:ink>"
+    assert (pixels(plain) != pixels(picture)).any()
+
+
+def test_each_prompt_of_a_sheet_gets_the_words_of_its_own_networks(tmp_path, make_lora):
+    for seed, (name, word) in enumerate((("ink", "zvz"), ("neon", "glow"))):
+        make_lora(tmp_path / f"{name}.safetensors", seed=seed, metadata={"modelspec.trigger_phrase": word})
+    session = Session(Settings(auto_apply_triggers=1), lora_folders=[tmp_path])
+    sheet = session.grid(GridRequest(prompts=("a cat", "a dog <lora:neon:1>"), loras=("ink",), strengths=(1,), base="nano", seed=5))
+    prompts = [[cell.recipe.prompt for cell in row] for row in sheet.pictures]
+    assert prompts == [["a cat", "a cat <lora:ink:1>, zvz"], ["a dog <lora:neon:1>, glow", "a dog <lora:neon:1> <lora:ink:1>, glow, zvz"]]
+
+
+def test_the_catalogue_is_kept_and_sees_a_folder_that_comes(tmp_path, make_lora, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = Session()
+    catalogue = session.catalogue()
+    assert session.catalogue() is catalogue
+    make_lora(tmp_path / "loras" / "late.safetensors")
+    session.generate(ImageRequest(prompt="a cat <lora:late:1>", base="nano", seed=1))
+    assert session.catalogue() is not catalogue
+    assert "late" in [item.name for item in session.catalogue().items]

@@ -1,6 +1,7 @@
 """The session: settings, catalogue, opened bases and parsed files together. The only room that knows all the others."""
 
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
-from loraloom.catalogue import Catalogue, Item
+from loraloom.catalogue import Catalogue, Finished, Item, finish
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
@@ -94,12 +95,19 @@ class Session:
         self.settings = settings or Settings.load()
         self._folders = tuple(Path(folder).expanduser() for folder in lora_folders)
         self._paths = paths
+        self._looking = threading.Lock()
+        self._kept_catalogue: Catalogue | None = None
         self._bases = Recent[Opened](_PIPELINES)
         self._files = Recent[LoraFile](_FILE_BYTES, lambda file: file.nbytes)
 
     def catalogue(self) -> Catalogue:
-        """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders, as they are now."""
-        return Catalogue([*self.settings.library, *self._folders])
+        """The LoRAs of the package, of the settings' folders, of `./loras` and of this session's folders. It is kept, as it was
+        at its last `rescan`, and made anew when one of these folders comes or goes."""
+        folders = (*self.settings.library, *self._folders)
+        with self._looking:
+            if self._kept_catalogue is None or self._kept_catalogue.folders != folders:
+                self._kept_catalogue = Catalogue(folders, index=self.settings.library_index)
+            return self._kept_catalogue
 
     def generate(self, request: ImageRequest, on_step: OnStep | None = None, on_picture: OnPicture | None = None) -> list[Picture]:
         """The request's pictures; picture i has the seed `seed + i`. `on_picture` gets i and the picture as soon as it is finished.
@@ -132,7 +140,9 @@ class Session:
         told = mistakes if request.lenient else None
         prompt, negative = _parse(request.prompt, told), _parse(request.negative_prompt, told)
         library = self._library([prompt, negative])
-        return prompt, negative, self._find([prompt], library, told), self._find([negative], library, told), tuple(mistakes)
+        named, named_negative = self._find([prompt], library, told), self._find([negative], library, told)
+        finished, finished_negative = self._finish(prompt, library), self._finish(negative, library, triggers=0)
+        return finished.prompt, finished_negative.prompt, named, named_negative, (*mistakes, *finished.notes)
 
     def _jobs(self, request: ImageRequest, begin: Source | None) -> tuple[Opened, list[Job]]:
         """The base, and a job for each picture of the request; all have the same mix."""
@@ -141,7 +151,7 @@ class Session:
         mix = Mix(self._stack(named, opened, request), self._stack(named_negative, opened, request))
         said = (*mistakes, *_notes(prompt))
         jobs = [
-            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, said)
+            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, prompt.source, negative.source, said)
             for i in range(request.pictures)
         ]
         return opened, jobs
@@ -153,15 +163,17 @@ class Session:
         prompts, negative = [parse(prompt) for prompt in request.prompts], parse(request.negative_prompt)
         columns = [(column, parse(column.tags)) for column in request.all_columns]
         library = self._library([*prompts, negative, *(tags for _, tags in columns)])
-        cells = [(prompt, column, tags, self._find([prompt, tags], library)) for prompt in prompts for column, tags in columns]
+        cells = [(prompt, column, self._find([prompt, tags], library)) for prompt in prompts for column, tags in columns]
         named_negative = self._find([negative], library)
+        negative = self._finish(negative, library, triggers=0).prompt
         opened = self._open(request.base)
         below = self._stack(named_negative, opened, request)
         jobs = []
-        for prompt, column, tags, named in cells:
-            shot = Shot(_joined(_words(prompt), _words(tags)), seed, _words(negative))
+        for prompt, column, named in cells:
+            cell = self._finish(parse(_joined(prompt.source, column.tags)), library)
+            shot = Shot(_words(cell.prompt), seed, _words(negative))
             mix = Mix(self._stack(named, opened, request), below)
-            jobs.append(Job(shot, mix, _joined(prompt.source, column.tags), request.negative_prompt, _notes(prompt)))
+            jobs.append(Job(shot, mix, cell.prompt.source, negative.source, (*_notes(prompt), *cell.notes)))
         drawn = draw_jobs(opened, jobs, request, on_step)
         rows = tuple(tuple(drawn[start : start + len(columns)]) for start in range(0, len(drawn), len(columns)))
         image = sheet(
@@ -197,7 +209,17 @@ class Session:
 
     def _library(self, prompts: Sequence[Prompt]) -> Catalogue:
         """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""
-        return self.catalogue() if any(prompt.loras for prompt in prompts) else Catalogue(())
+        if not any(prompt.loras for prompt in prompts):
+            return Catalogue(())
+        before = self._kept_catalogue
+        if (catalogue := self.catalogue()) is before:
+            catalogue.rescan()
+        return catalogue
+
+    def _finish(self, prompt: Prompt, library: Catalogue, *, triggers: int | None = None) -> Finished:
+        """The prompt as it is drawn, and as its recipe tells it; `triggers` replaces the setting."""
+        count = self.settings.auto_apply_triggers if triggers is None else triggers
+        return finish(prompt, library, default=self.settings.default_strength, triggers=count, paths=self._paths)
 
     def _find(self, prompts: Sequence[Prompt], library: Catalogue, mistakes: list[str] | None = None) -> Named:
         """Each network once, with the sum of its tags' strengths, in the order in which they first appear. A name that leads to
@@ -208,7 +230,8 @@ class Session:
             for tag in prompt.loras:
                 with _at(tag, prompt, mistakes):
                     item = library.find(tag.name, paths=self._paths)
-                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength)
+                    preferred = library.facts(item, complete=False).strength
+                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength if preferred is None else preferred)
                     found[key] = (item, found[key][1] + strength if key in found else strength)
         return tuple(found.values())
 

@@ -74,7 +74,7 @@ class Header:
     def read(cls, path: str | Path) -> "Header":
         """Raises NotSafetensors, LimitExceeded, BadTensor or FileError; each names the file."""
         path = Path(path)
-        with _readable(path) as file:
+        with readable(path) as file:
             return _read_header(path, file)
 
     @cached_property
@@ -91,7 +91,7 @@ class Header:
     def content_hash(self) -> str:
         """sha256 (hex) of everything after the header: `sshs_model_hash`; metadata does not change it."""
         digest = hashlib.sha256()
-        with _readable(self.path) as file:
+        with readable(self.path) as file:
             file.seek(self.data_start)
             while block := file.read(_CHUNK):
                 digest.update(block)
@@ -99,7 +99,7 @@ class Header:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[IO[bytes]]:
+def readable(path: Path) -> Iterator[IO[bytes]]:
     """The open file; every complaint of the system is a FileError. A pipe or a device would be waited for without end."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -117,19 +117,11 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 def _read_header(path: Path, file: IO[bytes]) -> Header:
     status = os.fstat(file.fileno())
     size = status.st_size
-    prefix = file.read(8)
-    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-    if length < 2 or file.read(1) != b"{":
-        raise NotSafetensors(f"{path}: {_instead(prefix)}")
-    if length > MAX_HEADER:
-        raise LimitExceeded(f"{path}: the header claims {length:,} bytes, the limit is {MAX_HEADER:,}")
-    if 8 + length > size:
-        raise NotSafetensors(f"{path}: cut short: the header alone needs {8 + length:,} bytes, the file has {size:,}; download it again")
-    raw = b"{" + file.read(length - 1)
+    length, raw = read_raw(path, file, size)
     try:
         metadata, entries = _decode(path, raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise NotSafetensors(f"{path}: the header is not what safetensors defines ({error}); download it again") from error
+        raise bad_header(path, error) from error
     end = max((entry.stop for entry in entries.values()), default=0)
     if 8 + length + end != size:
         have, need = f"{size:,}", f"{8 + length + end:,}"
@@ -138,6 +130,29 @@ def _read_header(path: Path, file: IO[bytes]) -> Header:
         )
     _check_layout(path, entries)
     return Header(path, entries, metadata, 8 + length, size, _stamp(status))
+
+
+def read_raw(path: Path, file: IO[bytes], size: int, most: int = MAX_HEADER) -> tuple[int, bytes]:
+    """The header's length, and its first bytes as they are, at most `most`; raises NotSafetensors or LimitExceeded."""
+    prefix = file.read(8)
+    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+    if length < 2 or file.read(1) != b"{":
+        raise NotSafetensors(f"{path}: {_instead(prefix)}")
+    if length > MAX_HEADER:
+        raise LimitExceeded(f"{path}: the header claims {length:,} bytes, the limit is {MAX_HEADER:,}")
+    if 8 + length > size:
+        raise NotSafetensors(f"{path}: cut short: the header alone needs {8 + length:,} bytes, the file has {size:,}; download it again")
+    return length, b"{" + file.read(min(length, most) - 1)
+
+
+def bad_header(path: Path, error: Exception) -> NotSafetensors:
+    return NotSafetensors(f"{path}: the header is not what safetensors defines ({error}); download it again")
+
+
+def require_short(path: Path, metadata: bytes) -> None:
+    """Raises LimitExceeded for metadata of which a stranger made too much."""
+    if len(metadata) > MAX_METADATA:
+        raise LimitExceeded(f"{path}: {len(metadata):,} bytes of metadata, the limit is {MAX_METADATA:,}")
 
 
 def _instead(prefix: bytes) -> str:
@@ -151,11 +166,15 @@ def _instead(prefix: bytes) -> str:
     return f"not a safetensors file (it begins with {prefix!r}); download it again or look at what it is"
 
 
+def raw_metadata(raw: bytes) -> bytes:
+    """The metadata of a header as its text; empty if it has none. Passes over the rest without building anything."""
+    return bytes(msgspec.json.decode(raw, type=_OnlyMetadata).raw)
+
+
 def _decode(path: Path, raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
     """Metadata and entries of a header. What would take much memory is refused before it is taken."""
-    told = bytes(msgspec.json.decode(raw, type=_OnlyMetadata).raw)  # passes over the rest
-    if len(told) > MAX_METADATA:
-        raise LimitExceeded(f"{path}: {len(told):,} bytes of metadata, the limit is {MAX_METADATA:,}")
+    told = raw_metadata(raw)
+    require_short(path, told)
     described = raw.count(b"{") - told.count(b"{") - 1  # each tensor is one JSON object
     if described > MAX_TENSORS:
         raise LimitExceeded(f"{path}: {described:,} tensors, the limit is {MAX_TENSORS:,}")
@@ -220,7 +239,7 @@ def load_tensors(header: Header, names: Iterable[str]) -> "dict[str, Tensor]":
         runs[-1].append(name)
         stop = entry.stop
     found: dict[str, Tensor] = {}
-    with _readable(header.path) as file:
+    with readable(header.path) as file:
         for run in runs:
             found |= _load_run(header, run, file)
         if _stamp(os.fstat(file.fileno())) != header.stamp:

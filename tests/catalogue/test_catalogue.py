@@ -1,7 +1,12 @@
 """Laws of names: every spelling finds its file, two files of a name are listed, none comes with the nearest names."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
+from loraloom.bases import SD1
 from loraloom.catalogue import Catalogue, scan
 from loraloom.errors import Ambiguous, NotFound
 from loraloom.tensorfile import Header
@@ -78,3 +83,123 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     (tmp_path / "loras").mkdir()
     with pytest.raises(NotFound, match='did you mean "loras"'):
         Catalogue([tmp_path / "lora"])
+
+
+def test_ids_are_of_the_place_and_lead_back(library, tmp_path, make_lora):
+    ids = {item.id: item for item in library.items}
+    assert len(ids) == 4
+    assert all(len(identity) == 16 and int(identity, 16) >= 0 for identity in ids)
+    assert all(library.get(identity) is item for identity, item in ids.items())
+    make_lora(tmp_path / "one" / "ink.safetensors", seed=9)
+    assert {item.id for item in Catalogue([tmp_path / "two", tmp_path / "one"]).items} == set(ids)
+    with pytest.raises(NotFound, match="no LoRA has the id"):
+        library.get("../../etc/passwd")
+
+
+def test_a_rescan_sees_what_came_went_and_changed(library, tmp_path, make_lora):
+    before = library.items
+    library.rescan()
+    assert all(old is new for old, new in zip(before, library.items, strict=True))
+    make_lora(tmp_path / "two" / "new.safetensors")
+    (tmp_path / "one" / "ink.safetensors").unlink()
+    library.rescan()
+    assert [item.name for item in library.items] == ["odd: name", "neon", "neon", "new"]
+    gone = before[0]
+    assert library.find("new").name == "new"
+    with pytest.raises(NotFound):
+        library.get(gone.id)
+    (tmp_path / "two").rename(tmp_path / "three")
+    with pytest.raises(NotFound, match="no such folder"):
+        library.rescan()
+    assert len(library.items) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("", ["ink", "odd: name", "styles/neon", "neon"]),
+        ("NEON", ["styles/neon", "neon"]),
+        ("styles neon", ["styles/neon"]),
+        ("black INK", ["ink"]),
+        ("zvz", ["ink"]),
+        ("watercolour", ["odd: name"]),
+        ("nano lora", ["ink", "odd: name", "styles/neon", "neon"]),
+        ("ink neon", []),
+        ("%", []),
+    ],
+)
+def test_search_finds_what_has_all_words(library, tmp_path, words, names):
+    (tmp_path / "one" / "ink.json").write_text('{"activation text": "zvz, ink"}')
+    (tmp_path / "one" / "odd: name.metadata.json").write_text('{"trainedWords": ["x"], "tags": ["watercolour"]}')
+    library.rescan()
+    assert [item.below for item in library.search(words)] == names
+
+
+def test_search_keeps_to_a_family_and_a_type(library, tmp_path, make_lora):
+    make_lora(tmp_path / "one" / "sd.safetensors", SD1, rank=1)
+    library.rescan()
+    assert [item.name for item in library.search(family="sd1")] == ["sd"]
+    assert [item.name for item in library.search("s", family="SD 1.X", type="LoRA")] == ["sd"]
+    assert library.search(family="sdxl") == library.search(type="loha") == ()
+
+
+def test_a_search_that_does_not_wait_reads_metadata_only(library, monkeypatch):
+    from loraloom.tensorfile import Header
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Header, "read", lambda *_: pytest.fail("a whole header was read"))
+        assert [item.name for item in library.search("ink drawing", complete=False)] == ["ink"]
+        facts = library.facts(library.items[0], complete=False)
+    assert (facts.family, facts.types, facts.complete) == ("nano", (), False)
+    library.complete()
+    assert library.facts(library.items[0], complete=False).types == ("lora",)
+
+
+def test_every_tag_leads_back_to_its_file(tmp_path, make_lora):
+    """Also where folders, files and aliases have the same names."""
+    for seed, place in enumerate(("a/loras/x", "b/loras/x", "a/loras/y/x", "b/loras/hf:z", "b/loras/w.safetensors", "a/loras/alias")):
+        make_lora(tmp_path / f"{place}.safetensors", seed=seed, rank=1, metadata={"ss_output_name": "x"})
+    catalogue = Catalogue([tmp_path / "a" / "loras", tmp_path / "b" / "loras"])
+    tags = [catalogue.tag(item) for item in catalogue.items]
+    assert len(set(tags)) == 6
+    assert {"alias", "y/x", "loras/hf:z"} <= set(tags)
+    assert sum(len(tag) == 12 for tag in tags) == 3  # hashes: two x below folders of one name, and a name with our own ending
+    for item in catalogue.items:
+        assert catalogue.find(catalogue.tag(item)) == item
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text_can_be_shown_and_found(tmp_path, make_lora):
+    path = make_lora(tmp_path / "x.safetensors").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.safetensors"))
+    catalogue = Catalogue([tmp_path], index=tmp_path / "index.sqlite")
+    catalogue.complete()
+    [item] = Catalogue([tmp_path], index=tmp_path / "index.sqlite").search("�")
+    assert (item.path, item.name, catalogue.tag(item)) == (path, "��", "��")
+    assert catalogue.find("��") == item
+    assert catalogue.facts(item).problem == ""
+
+
+def test_folders_nested_deeper_than_python_calls_are_scanned(tmp_path, make_lora, monkeypatch):
+    make_lora(tmp_path / "x.safetensors")
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 100
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    try:
+        assert [item.name for item in scan([tmp_path])] == ["x"]
+    finally:  # here, as pytest's own cleaning calls itself for each folder
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
+
+
+def test_links_beside_a_file_that_lead_out_are_not_followed(tmp_path, make_lora):
+    make_lora(tmp_path / "one" / "x.safetensors")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "one" / "x.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "one" / "x.json").symlink_to("x.json")
+    assert scan([tmp_path / "one"])[0].beside == ()
+    (tmp_path / "one" / "x.webp").write_bytes(b"")
+    (tmp_path / "one" / "x.preview.png").mkdir()
+    assert [each.ending for each in scan([tmp_path / "one"])[0].beside] == [".webp"]

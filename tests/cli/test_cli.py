@@ -96,6 +96,10 @@ def test_json_is_one_document_and_nothing_else(loraloom):
         (["generate", "a", "-o", "/proc/x/y.png"], 6, "could not be made"),
         (["grid", "a", "--strengths", "1,x"], 2, "--strengths takes numbers"),
         (["lst"], 2, "list"),
+        (["settings", "bsae"], 2, 'there is no setting "bsae"; did you mean "base"?'),
+        (["settings", "base", "tiny"], 2, "fixed by the environment (LORALOOM_BASE)"),
+        (["settings", "loader", "peft"], 2, "loader: should be"),
+        (["settings", "base", "--reset", "base"], 2, "--reset base takes no other setting"),
     ],
 )
 def test_errors_are_a_message_and_an_exit_code(loraloom, arguments, code, message):
@@ -160,8 +164,33 @@ def test_list_shows_every_file_and_what_is_wrong_with_it(loraloom, tmp_path):
     assert "SD 1.x" not in loraloom("list", "ZVZ")[1]
 
 
+def test_list_searches_and_says_what_lies_beside_a_file(loraloom, tmp_path):
+    (tmp_path / "loras" / "ink.json").write_text('{"activation text": "flat", "preferred weight": 0.6, "notes": "mine"}')
+    (tmp_path / "loras" / "ink.preview.png").touch()
+    [entry] = json.loads(loraloom("list", "FLAT", "lora", "--family", "nano", "--json")[1])
+    assert (entry["tag"], entry["strength"], entry["notes"]) == ("ink", 0.6, "mine")
+    assert entry["preview"] == str(tmp_path / "loras" / "ink.preview.png")
+    assert len(entry["id"]) == 16
+    assert json.loads(loraloom("list", "flat", "--family", "sd1", "--json")[1]) == []
+    assert "LoRAs is like this" in loraloom("list", "nothing", "of", "this")[2]
+
+
+def test_settings_are_shown_and_changed(loraloom, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path / "s.toml"))
+    code, table, _ = loraloom("settings")
+    assert code == 0
+    assert [line.split()[-1] for line in table.splitlines() if line.startswith(("base ", "loader "))] == ["LORALOOM_BASE", "default"]
+    assert loraloom("settings", "auto_apply_triggers", "-1")[:2] == (0, "-1\n")
+    assert loraloom("settings", "lora_folders", os.pathsep.join(["/a", "/b"]))[1] == os.pathsep.join(["/a", "/b"]) + "\n"
+    found = json.loads(loraloom("settings", "--json")[1])
+    assert found["values"]["auto_apply_triggers"] == -1
+    assert (found["fixed"], found["file"]) == (["base", "library_index"], str(tmp_path / "s.toml"))
+    assert loraloom("settings", "--reset", "lora_folders")[:2] == (0, "\n")
+    assert (tmp_path / "s.toml").read_text() == "auto_apply_triggers = -1\n"
+
+
 @pytest.mark.parametrize(
-    "arguments", ["--help", "list", "list --json", "generate --help", "grid --help", "train --help", "generate <lora:x"]
+    "arguments", ["--help", "settings", "list", "list --json", "generate --help", "grid --help", "train --help", "generate <lora:x"]
 )
 def test_what_draws_nothing_never_imports_torch(arguments, tmp_path):
     program = f"""

@@ -1,7 +1,8 @@
 """Folders of LoRA files: what is in them, and which file a name means. Headers only, no torch."""
 
 from loraloom.catalogue.catalogue import Catalogue
-from loraloom.catalogue.facts import Facts, read_facts
+from loraloom.catalogue.facts import Facts
+from loraloom.catalogue.finish import Finished, finish
 from loraloom.catalogue.scan import Item, scan
 
-__all__ = ["Catalogue", "Facts", "Item", "read_facts", "scan"]
+__all__ = ["Catalogue", "Facts", "Finished", "Item", "finish", "scan"]

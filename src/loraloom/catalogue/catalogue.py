@@ -1,79 +1,163 @@
-"""Which file a name means: file name, path below the library, alias, hash, absolute path."""
+"""The library: which file a name means, what is known about each, and searching. Safe to use from several threads."""
 
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from loraloom.catalogue.facts import Facts, read_facts
+from loraloom.catalogue.facts import Facts, Structure, read_facts, read_told
+from loraloom.catalogue.index import Index
 from loraloom.catalogue.scan import SUFFIX, Item, scan
+from loraloom.catalogue.sidecar import beside
+from loraloom.catalogue.snapshot import Snapshot
 from loraloom.errors import Ambiguous, NotFound, suggestion
+from loraloom.peek import peek
 
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{8,64})")
+_BATCH = 250  # files that are read before others may read, and what they say is stored
 
 
 class Catalogue:
     """The LoRAs below some folders. Names are looked up in it, never joined to a folder.
 
-    A scan is a snapshot; `Catalogue(folders)` is cheap and sees what has changed since.
+    A scan is a snapshot: `rescan` replaces it at once, so whoever asks meanwhile sees the old one or the new. Facts come from
+    the index where it has them, else from the file: first metadata and sidecars (0.1 ms), then all of the header (up to 40 ms).
     """
 
-    def __init__(self, folders: Iterable[Path]) -> None:
+    def __init__(self, folders: Iterable[Path], *, index: Path | None = None) -> None:
+        """Looks at the folders; `index` is a file of facts to share with other processes. Raises NotFound for a missing folder."""
         self.folders = tuple(folders)
-        self.items = scan(self.folders)
+        self.index = Index(index)
+        self._scanning, self._reading = threading.Lock(), threading.Lock()
+        self._structures: dict[object, Structure] = {}
+        self._snapshot = Snapshot()
+        self.rescan()
 
-    def facts(self, item: Item) -> Facts:
-        return read_facts(item)
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Every file of the last scan, in order of folders and names."""
+        return self._snapshot.items
+
+    def rescan(self) -> None:
+        """See what has changed, by size and time of files and sidecars; nothing is opened. Raises what `scan` raises, and the
+        catalogue stays as it was."""
+        with self._scanning:
+            self._snapshot = self._snapshot.followed_by(scan(self.folders))
+
+    def facts(self, item: Item, *, complete: bool = True) -> Facts:
+        """What is known about a file. Not `complete`: metadata and sidecars are enough."""
+        return self._facts(self._snapshot, [item], complete=complete)[0]
+
+    def complete(self) -> None:
+        """Read all that is not known yet, so that nothing that follows has to wait, and let the index forget files that are gone.
+        For a thread of its own: others are not held up."""
+        snapshot = self._snapshot
+        self._facts(snapshot, snapshot.items, complete=True)
+        self.index.forget(self.folders, snapshot.items)
+
+    def metadata(self, item: Item) -> Mapping[str, str]:
+        """All metadata of a file: a stranger's text. Raises FileError."""
+        return peek(item.path).metadata
+
+    def get(self, identity: str) -> Item:
+        """The file with this `Item.id`; raises NotFound."""
+        found = self._snapshot.by_id.get(identity)
+        if found is None:
+            raise NotFound(f'no LoRA has the id "{identity[:40]}"; it may have been moved or deleted: look at the list again')
+        return found
+
+    def search(self, words: str = "", *, family: str | None = None, type: str | None = None, complete: bool = True) -> tuple[Item, ...]:
+        """Every file with all of these words (in any case, also within other words) in its name, the path below the library,
+        triggers, tags, aliases, family or types; of this family ("sd1" or "SD 1.x"), and with this type among its own.
+
+        Not `complete`: does not wait for headers, so types, and families that no metadata tells, may be missing.
+        """
+        snapshot, wanted = self._snapshot, words.lower().split()
+        found = zip(snapshot.items, self._facts(snapshot, snapshot.items, complete=complete), strict=True)
+        return tuple(
+            item
+            for item, facts in found
+            if (family is None or family.lower() in (facts.family.lower(), facts.title.lower()))
+            and (type is None or type.lower() in facts.types)
+            and (not wanted or all(word in text for text in [snapshot.text(item, facts)] for word in wanted))
+        )
+
+    def tag(self, item: Item) -> str:
+        """The shortest name that means this file alone: `find` leads back to it. Its path where no name does."""
+        snapshot = self._snapshot
+        digits = self.facts(item, complete=False).hash[:12]
+        spellings: tuple[str, ...] = (*item.names, digits)
+        for spelling in filter(None, spellings):
+            if self._matches(snapshot, spelling) == (item,):
+                return spelling
+        return str(item.path)
 
     def find(self, name: str, *, paths: bool = True) -> Item:
         """The one file that `name` means; `paths` allows absolute ones, which a server must not. What a file is called counts
         before what its metadata says. Raises NotFound with the nearest names, Ambiguous with all that match.
         """
         if paths and Path(name).expanduser().is_absolute():
-            return self._at(Path(name).expanduser())
+            return _at(Path(name).expanduser())
         if name.startswith("hf:"):
             raise NotFound(f'"{name}": LoRAs are not fetched from the hub yet; download the file into one of your folders')
-        plain = name.removesuffix(SUFFIX)
-        for matches in (self._called(plain), self._aliased(plain), self._hashed(name)):
-            if len(matches) > 1:
-                raise Ambiguous(self._which(name, matches))
-            if matches:
-                return matches[0]
-        raise NotFound(self._nothing(name))
+        snapshot = self._snapshot
+        matches = self._matches(snapshot, name)
+        if len(matches) > 1:
+            lines = "\n".join(f"  {self.tag(item)}" for item in matches)
+            raise Ambiguous(f'"{name}" is the name of {len(matches)} LoRAs; write one of\n{lines}')
+        if not matches:
+            raise NotFound(self._nothing(snapshot, name))
+        return matches[0]
 
-    def _called(self, name: str) -> list[Item]:
-        return [item for item in self.items if name in item.names]
-
-    def _aliased(self, name: str) -> list[Item]:
-        return [item for item in self.items if name in read_facts(item).aliases]
-
-    def _hashed(self, name: str) -> list[Item]:
+    def _matches(self, snapshot: Snapshot, name: str) -> tuple[Item, ...]:
+        """All files that a name means, a path or the hub's aside."""
+        if name.startswith("hf:") or Path(name).is_absolute():
+            return ()
+        if called := snapshot.by_name.get(name.removesuffix(SUFFIX)):
+            return called
+        facts = list(zip(snapshot.items, self._facts(snapshot, snapshot.items, complete=False), strict=True))
+        if aliased := tuple(item for item, known in facts if name.removesuffix(SUFFIX) in known.aliases):
+            return aliased
         digits = _HASH.fullmatch(name)
-        return [item for item in self.items if digits and read_facts(item).hash.lower().startswith(digits[1].lower())]
+        return tuple(item for item, known in facts if digits and known.hash.lower().startswith(digits[1].lower()))
 
-    def _at(self, path: Path) -> Item:
-        try:
-            status = path.stat()
-        except OSError as error:
-            beside = [str(item) for item in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
-            raise NotFound(f'no file "{path}"{suggestion(str(path), beside)}') from error
-        return Item(path, path.parent, status.st_size, status.st_mtime_ns)
+    def _facts(self, snapshot: Snapshot, items: Sequence[Item], *, complete: bool) -> list[Facts]:
+        """The facts of these files, of the snapshot or not."""
+        missing = [item for item in items if not snapshot.knows(item, complete=complete)]
+        if missing:
+            self._learn(snapshot, missing, complete=complete)
+        return [snapshot.facts[item] for item in items]
 
-    def _which(self, name: str, matches: list[Item]) -> str:
-        """All matches, each with the shortest spelling that means it alone."""
-        lines = [f"  {self._own_name(item)}" for item in matches]
-        return f'"{name}" is the name of {len(matches)} LoRAs; write one of\n' + "\n".join(lines)
+    def _learn(self, snapshot: Snapshot, missing: Sequence[Item], *, complete: bool) -> None:
+        """From the index, else from the files. Two threads that ask for the same files read them once."""
+        for item, facts in self.index.load(missing).items():
+            if not snapshot.knows(item, complete=facts.complete):
+                snapshot.facts[item] = facts
+        unknown = [item for item in missing if not snapshot.knows(item, complete=complete)]
+        for start in range(0, len(unknown), _BATCH):
+            with self._reading:
+                unread = [item for item in unknown[start : start + _BATCH] if not snapshot.knows(item, complete=complete)]
+                fresh = {item: read_facts(item, self._structures) if complete else read_told(item) for item in unread}
+                snapshot.facts.update(fresh)
+                self.index.store(fresh)
 
-    def _own_name(self, item: Item) -> str:
-        for spelling in (item.below, f"{item.folder.name}/{item.below}"):
-            if len(self._called(spelling)) == 1:
-                return spelling
-        return str(item.path)
-
-    def _nothing(self, name: str) -> str:
-        near = suggestion(name, [spelling for item in self.items for spelling in (item.below, item.name, *read_facts(item).aliases)])
-        if near or not self.items:
+    def _nothing(self, snapshot: Snapshot, name: str) -> str:
+        facts = self._facts(snapshot, snapshot.items, complete=False)
+        spellings = [each for item, known in zip(snapshot.items, facts, strict=True) for each in (item.below, item.name, *known.aliases)]
+        near = suggestion(name, spellings)
+        if near or not snapshot.items:
             where = ", ".join(str(folder) for folder in self.folders) or "no folder"
             return f'no LoRA named "{name}"{near}' if near else f'no LoRA named "{name}"; there are no LoRAs in {where}'
-        known = sorted({item.name for item in self.items})
-        listed = ", ".join(known[:8]) + (f" and {len(known) - 8} more (loraloom list)" if len(known) > 8 else "")
+        known_names = sorted({item.name for item in snapshot.items})
+        listed = ", ".join(known_names[:8]) + (f" and {len(known_names) - 8} more (loraloom list)" if len(known_names) > 8 else "")
         return f'no LoRA named "{name}"; there are {listed}'
+
+
+def _at(path: Path) -> Item:
+    """The file at a path."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        near = [str(item) for item in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+        raise NotFound(f'no file "{path}"{suggestion(str(path), near)}') from error
+    return Item(path, path.parent, status.st_size, status.st_mtime_ns, beside(path))

@@ -1,17 +1,20 @@
-"""What a file's header says about it: family, types, trigger words, alias, hash. Damaged files say why instead."""
+"""What a file's header and its sidecars say about it. Damaged files say why instead."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 from loraloom import dialects
 from loraloom.adapters import adapter_type
 from loraloom.bases import Target
 from loraloom.bases.detect import by_family
 from loraloom.catalogue.scan import Item
-from loraloom.catalogue.triggers import trigger_words
-from loraloom.errors import LoraError
+from loraloom.catalogue.sidecar import MAX_WORD, as_words, preview, read_sidecar
+from loraloom.catalogue.triggers import triggers
+from loraloom.errors import FileError, LoraError
+from loraloom.peek import peek
 from loraloom.tensorfile import Header
 
 
@@ -25,51 +28,106 @@ class Facts:
     rank: str = ""  # as the file says it
     modules: int = 0
     triggers: tuple[str, ...] = ()
+    sure: tuple[str, ...] = ()  # those of `triggers` that a prompt may be given unasked
+    tags: tuple[str, ...] = ()  # what it is about
     aliases: tuple[str, ...] = ()  # names that the metadata gives
     hash: str = ""  # sshs_model_hash, hex; empty: not in the metadata
+    notes: str = ""  # of the user
+    strength: float | None = None  # preferred; None: the setting
+    preview: Path | None = None
+    problem: str = ""
+    read: bool = True  # False: the system did not let it be read, which may be over the next time
+    complete: bool = True  # False: only metadata and sidecars were read, so types, modules and perhaps family are missing
+
+
+class Structure(NamedTuple):
+    """What follows from the entries of a header, and from what its metadata says of the base."""
+
+    family: str = ""
+    title: str = ""
+    types: tuple[str, ...] = ()
+    modules: int = 0
     problem: str = ""
 
 
-def read_facts(item: Item) -> Facts:
-    """The facts of a file; read once for each state of it."""
-    return _read(item)
+Structures = MutableMapping[object, Structure]  # by layout
 
 
-@lru_cache(maxsize=4096)
-def _read(item: Item) -> Facts:
+def read_told(item: Item) -> Facts:
+    """What metadata and sidecars say. A file that is damaged beyond that is complete."""
     try:
-        header = Header.read(item.path)
+        metadata = peek(item.path).metadata
     except LoraError as error:
-        return Facts(problem=_plain(item, error))
+        return _damaged(item, error)
+    found = dialects.detect({}, metadata)
+    known = Structure(found.family or "", found.title if found.confident else "")
+    return _facts(item, metadata, known, complete=False)
+
+
+def read_facts(item: Item, structures: Structures | None = None) -> Facts:
+    """Everything; `structures` spares the entries of layouts that were met before, and learns new ones."""
+    try:
+        found = peek(item.path, layout=True)
+        key = (found.layout, *(found.metadata.get(name) for name in ("ss_base_model_version", "modelspec.architecture", "ss_v2")))
+        structure = structures.get(key) if structures is not None else None
+        if structure is None:
+            structure = _structure(item, Header.read(item.path))
+            if structures is not None:
+                structures[key] = structure
+    except LoraError as error:
+        return _damaged(item, error)
+    return _facts(item, found.metadata, structure)
+
+
+def _structure(item: Item, header: Header) -> Structure:
     found = dialects.detect(header.shapes, header.metadata)
     base = by_family(found.family) if found.family else None
-    types: Counter[str] = Counter()
-    problem = "" if base else f"made for {found.title}, which loraloom does not run yet"
-    if base:
-        try:
-            _, groups, _ = dialects.match(header, base)
-            types = _types(header, groups)
-        except LoraError as error:
-            problem = _plain(item, error)
-    metadata = header.metadata
+    if base is None:
+        return Structure(found.family or "", found.title, problem=f"made for {found.title}, which loraloom does not run yet")
+    try:
+        types = _types(header, dialects.match(header, base).groups)
+    except LoraError as error:
+        return Structure(base.family, found.title, problem=_plain(item, error))
+    return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total())
+
+
+def _facts(item: Item, metadata: Mapping[str, str], structure: Structure, *, read: bool = True, complete: bool = True) -> Facts:
+    endings = [each.ending for each in item.beside]
+    sidecar = read_sidecar(item.path, endings)
+    words = triggers(sidecar, metadata)
     return Facts(
-        family=found.family or "",
-        title=found.title,
-        types=tuple(name for name, _ in types.most_common()),
-        rank=metadata.get("ss_network_dim", ""),
-        modules=types.total(),
-        triggers=trigger_words(item.path, metadata),
-        aliases=tuple(dict.fromkeys(name for key in ("ss_output_name", "modelspec.title") if (name := metadata.get(key)))),
-        hash=metadata.get("sshs_model_hash", "").removeprefix("0x"),
-        problem=problem,
+        family=structure.family,
+        title=structure.title,
+        types=structure.types,
+        modules=structure.modules,
+        problem=structure.problem,
+        rank=metadata.get("ss_network_dim", "")[:20],
+        triggers=words.words,
+        sure=words.sure,
+        tags=tuple(dict.fromkeys((*sidecar.tags, *as_words(metadata.get("modelspec.tags"))))),
+        aliases=tuple(
+            dict.fromkeys(name for key in ("ss_output_name", "modelspec.title") if 0 < len(name := metadata.get(key, "")) <= MAX_WORD)
+        ),
+        hash=metadata.get("sshs_model_hash", "").removeprefix("0x")[:64],
+        notes=sidecar.notes,
+        strength=sidecar.strength,
+        preview=preview(item.path, endings),
+        read=read,
+        complete=complete,
     )
 
 
-def _types(header: Header, groups: Mapping[Target, Mapping[str, str]]) -> Counter[str]:
+def _damaged(item: Item, error: LoraError) -> Facts:
+    # Subclasses say what is wrong with the content, FileError itself what the system said.
+    return _facts(item, {}, Structure(problem=_plain(item, error)), read=type(error) is not FileError)
+
+
+def _types(header: Header, groups: Mapping[Target, Mapping[str, str]]) -> "Counter[str]":
     kinds = (adapter_type({suffix: header.entries[key].shape for key, suffix in keys.items()}) for keys in groups.values())
     return Counter(kind.name for kind in kinds if kind)
 
 
 def _plain(item: Item, error: LoraError) -> str:
-    """The error without the path, which stands beside it."""
-    return str(error).removeprefix(f"{item.path}: ").removeprefix(f"{item.path.name}: ")
+    """The error without the path, which stands beside it, as text that can be stored."""
+    text = str(error).removeprefix(f"{item.path}: ").removeprefix(f"{item.path.name}: ")
+    return text.encode("utf-8", "replace").decode()

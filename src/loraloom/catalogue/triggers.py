@@ -3,59 +3,67 @@
 Order: `x.json`, `x.metadata.json`, `x.civitai.info`, `modelspec.trigger_phrase`, `modelspec.tags`, `ss_tag_frequency`.
 """
 
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
-_TAGGED = ("activation text", "trainedWords", "tags")
-_SIDECARS: Mapping[str, tuple[str, ...]] = {".json": _TAGGED, ".metadata.json": _TAGGED, ".civitai.info": ("trainedWords",)}
-_MAX_SIDECAR = 4 * 2**20  # bytes
-_MAX_WORDS = 1000
+from loraloom.catalogue.sidecar import MAX_WORD, MAX_WORDS, Sidecar, as_words
 
 
-def trigger_words(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The words in their order; from tag frequencies, most frequent first."""
-    stem = path.name.removesuffix(".safetensors")
-    for ending, keys in _SIDECARS.items():
-        words = _sidecar(path.with_name(stem + ending), keys)
-        if words:
-            return words
-    for key in ("modelspec.trigger_phrase", "modelspec.tags"):
-        words = _words(metadata.get(key))
-        if words:
-            return words
-    return _frequent(metadata.get("ss_tag_frequency", ""))
+class Triggers(NamedTuple):
+    """`words` in their order, from tag frequencies most frequent first; `sure` are those that a prompt may be given unasked."""
+
+    words: tuple[str, ...]
+    sure: tuple[str, ...]
 
 
-def _sidecar(path: Path, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Beside many networks lie other `.json` files: what is not understood is no source."""
+def triggers(sidecar: Sidecar, metadata: Mapping[str, str]) -> Triggers:
+    """Words that somebody wrote down are sure. Those that were only counted are sure if at least half of the pictures had them:
+    the rest is what happened to be in the pictures."""
+    told = (sidecar.words, as_words(metadata.get("modelspec.trigger_phrase")), as_words(metadata.get("modelspec.tags")))
+    words = next((words for words in told if words), ())
+    if words:
+        return Triggers(words, words)
+    words, counts = _counted(metadata.get("ss_tag_frequency", ""))
+    pictures = _pictures(metadata) if words else 0
+    return Triggers(words, words[: sum(2 * count >= pictures for count in counts)] if pictures else ())
+
+
+def _counted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The tags of `{"10_name": {"tag": 12}}` and how often they were counted over all folders; most frequent first, else in the
+    order of the file. Whole lists at once: a library has thousands of files with hundreds of tags."""
+    folders = list(_read(text, dict[str, dict[str, float]], {}).values())
+    counts: dict[str, float] = {}
+    for tags in folders:
+        stripped = dict(zip(map(str.strip, tags), tags.values(), strict=True))
+        if counts:
+            stripped = counts | {word: count + counts.get(word, 0) for word, count in stripped.items()}
+        counts = stripped
+    counts.pop("", None)
+    ranked = sorted(counts.items(), key=itemgetter(1), reverse=True)[:MAX_WORDS]
+    while ranked and ranked[-1][1] <= 0:
+        ranked.pop()
+    words, numbers = zip(*ranked, strict=True) if ranked else ((), ())
+    return (words if max(map(len, words), default=0) <= MAX_WORD else tuple(word[:MAX_WORD] for word in words)), numbers
+
+
+def _pictures(metadata: Mapping[str, str]) -> int:
+    """How many pictures the tags were counted over; 0 if the file does not say. Not `ss_num_train_images`: that counts repeats."""
+    folders = _read(metadata.get("ss_dataset_dirs", ""), dict[str, dict[str, Any]], {})
+    if not folders:
+        sets = _read(metadata.get("ss_datasets", ""), list[dict[str, Any]], [])
+        subsets = [part for each in sets if isinstance(each.get("subsets"), list) for part in each["subsets"]]
+        folders = {str(place): part for place, part in enumerate(subsets) if isinstance(part, dict)}
+    counted = [folder.get("img_count") for folder in folders.values()]
+    return sum(count for count in counted if isinstance(count, int) and not isinstance(count, bool) and count > 0)
+
+
+def _read(text: str, kind: Any, default: Any) -> Any:
+    if not text:
+        return default
     try:
-        if path.stat().st_size > _MAX_SIDECAR:
-            return ()
-        content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
-    found = content if isinstance(content, dict) else {}
-    return next((words for key in keys if (words := _words(found.get(key)))), ())
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    words = [part.strip() for part in parts if isinstance(part, str)]
-    return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
-
-
-def _frequent(text: str) -> tuple[str, ...]:
-    """`{"10_name": {"tag": 12}}`, summed over folders."""
-    try:
-        folders = msgspec.json.decode(text, type=dict[str, dict[str, float]])
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError):
-        return ()
-    counts: Counter[str] = Counter()
-    for tags in folders.values():
-        for tag, count in tags.items():
-            counts[tag.strip()] += int(count) if abs(count) < 1e15 else 0
-    return tuple(tag for tag, _ in counts.most_common(_MAX_WORDS) if tag)
+        return default

@@ -1,5 +1,6 @@
 """`loraloom list`: the LoRAs of the library. Headers only."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loraloom.cli import options
-from loraloom.cli.show import print_json
+from loraloom.cli.show import print_json, print_notes
 
 if TYPE_CHECKING:
-    from loraloom.catalogue import Facts, Item
+    from loraloom.catalogue import Catalogue, Facts, Item
 
 
 def list_loras(
-    words: Annotated[list[str] | None, typer.Argument(help="Only those with all of these words in name, family or triggers.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Only those with all of these words in name, place, family, type, triggers or tags.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help='Only those for this base, such as sdxl or "SD 1.x".')] = None,
+    type: Annotated[str | None, typer.Option(help="Only those with adapters of this type, such as lora.")] = None,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
 ) -> None:
@@ -22,20 +27,20 @@ def list_loras(
     from loraloom.catalogue import Catalogue
     from loraloom.settings import Settings
 
-    catalogue = Catalogue([*Settings.load().library, *(folder.expanduser() for folder in lora_folder or ())])
-    found = [(item, catalogue.facts(item)) for item in catalogue.items]
-    shown = [(item, facts) for item, facts in found if all(word.lower() in _searched(item, facts) for word in words or ())]
+    settings = Settings.load()
+    folders = [*settings.library, *(folder.expanduser() for folder in lora_folder or ())]
+    catalogue = Catalogue(folders, index=settings.library_index)
+    catalogue.complete()
+    shown = [(item, catalogue.facts(item)) for item in catalogue.search(" ".join(words or ()), family=family, type=type)]
     if as_json:
-        print_json([_entry(item, facts) for item, facts in shown])
+        print_json([_entry(catalogue, item, facts) for item, facts in shown])
     elif shown:
         _print_table(shown)
     else:
         where = ", ".join(str(folder) for folder in catalogue.folders) or "no folder; give one with --lora-folder or in the settings"
-        print(f"no LoRAs in {where}" if not found else f"none of {len(found)} LoRAs has these words", file=sys.stderr)
-
-
-def _searched(item: "Item", facts: "Facts") -> str:
-    return " ".join((item.below, facts.family, facts.title, *facts.types, *facts.aliases, *facts.triggers)).lower()
+        print(f"no LoRAs in {where}" if not catalogue.items else f"none of {len(catalogue.items)} LoRAs is like this", file=sys.stderr)
+    if catalogue.index.problem:
+        print_notes([catalogue.index.problem])
 
 
 def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
@@ -70,22 +75,34 @@ def _size(count: int) -> str:
 
 
 def _home(path: Path) -> str:
-    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+    return f"~/{_text(path.relative_to(Path.home()))}" if path.is_relative_to(Path.home()) else _text(path)
 
 
-def _entry(item: "Item", facts: "Facts") -> dict[str, Any]:
+def _entry(catalogue: "Catalogue", item: "Item", facts: "Facts") -> dict[str, Any]:
     return {
+        "id": item.id,
         "name": item.name,
+        "tag": catalogue.tag(item),
         "below": item.below,
-        "path": str(item.path),
+        "path": _text(item.path),
         "size": item.size,
+        "modified": item.modified.isoformat(),
         "family": facts.family or None,
         "base": facts.title,
         "types": list(facts.types),
         "rank": facts.rank or None,
         "modules": facts.modules,
         "triggers": list(facts.triggers),
+        "tags": list(facts.tags),
         "aliases": list(facts.aliases),
         "hash": facts.hash or None,
+        "strength": facts.strength,
+        "notes": facts.notes or None,
+        "preview": _text(facts.preview) if facts.preview else None,
         "problem": facts.problem or None,
     }
+
+
+def _text(path: Path) -> str:
+    """A path that can be printed: bytes that are no text become �."""
+    return os.fsencode(path).decode("utf-8", "replace")
