@@ -9,6 +9,7 @@ import pytest
 import requests
 from PIL import Image, PngImagePlugin
 
+from conftest import running
 from loraloom.generate.infotext import Recipe
 from loraloom.web.api.models import BaseInfo, ErrorAnswer, Health, Job, Jobs, NetworkDetails, Networks, SettingsView
 
@@ -191,6 +192,34 @@ def test_the_schema_describes_every_route(server):
     assert "http://" not in docs.text.replace("http://127", "")
     assert "<script" not in docs.text
     assert all(path in docs.text for path in schema["paths"])
+
+
+def test_settings_are_changed_and_kept_in_the_file(make_service, monkeypatch, tmp_path):
+    """The next job draws with them."""
+    monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path / "settings.toml"))
+    with running(make_service()) as server:
+        view = server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 0.5}, timeout=300)
+        assert SettingsView.model_validate(view.json()).values["default_strength"] == 0.5
+        assert "default_strength = 0.5" in (tmp_path / "settings.toml").read_text()
+        half = finished(server, SMALL | {"prompt": "red apple <lora:delft>"})
+        server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 1}, timeout=300)
+        whole = finished(server, SMALL | {"prompt": "red apple <lora:delft>"})
+        same = finished(server, SMALL | {"prompt": "red apple <lora:delft:0.5>"})
+        pixels = [Image.open(io.BytesIO(server.get(job.pictures[0].url).content)).tobytes() for job in (half, whole, same)]
+        assert pixels[0] == pixels[2] != pixels[1]
+        for wrong in (
+            {"loader": "other"},
+            {"default_strength": "much"},
+            {"nothing": 1},
+            {"output_folder": "/tmp"},
+            {"base": "other"},
+            {"base": 1},
+        ):
+            answer = server.client.patch(f"{server.address}/api/v1/settings", json=wrong, timeout=300)
+            assert answer.status_code == 422, wrong
+            assert next(iter(wrong)) in answer.json()["detail"]
+        monkeypatch.setenv("LORALOOM_LOADER", "native")
+        assert "loader" in SettingsView.model_validate(server.get("/api/v1/settings").json()).fixed
 
 
 def test_settings_are_shown(server):

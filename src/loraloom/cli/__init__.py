@@ -21,8 +21,8 @@ import typer
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.list import list_loras
-from loraloom.cli.settings import settings
 from loraloom.cli.serve import serve
+from loraloom.cli.settings import settings
 from loraloom.cli.train import train
 from loraloom.errors import (
     BaseError,

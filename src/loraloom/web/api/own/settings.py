@@ -1,12 +1,12 @@
 """The settings: what the page shows, and the few that may be changed from here."""
 
-import os
 from typing import Annotated, Any
 
 from fastapi import Body
 
 from loraloom.errors import SettingsError, suggestion
-from loraloom.settings import Settings, settings_file
+from loraloom.settings import Settings
+from loraloom.settingsfile import settings_file
 from loraloom.web.api.models import SettingsView
 from loraloom.web.api.own.routes import router as _router
 from loraloom.web.service import Here, Service
@@ -33,14 +33,14 @@ def change_settings(service: Here, changes: Annotated[dict[str, Any], Body(max_l
         if not isinstance(changes["base"], str):
             raise SettingsError("base: write the name of a base")
         changes = {**changes, "base": service.base(changes["base"]).source}
-    service.change_settings(service.settings.save(changes))
+    kept = Settings.save(changes)
+    service.change_settings(service.settings.model_copy(update={name: getattr(kept, name) for name in changes}))
     return _view(service)
 
 
 def _view(service: Service) -> SettingsView:
     settings = service.settings
     values = settings.model_dump(mode="json", exclude={"base"}) | {"base": service.base(None).name}
-    held = [name for name in Settings.model_fields if os.environ.get(f"LORALOOM_{name.upper()}")]
     return SettingsView(
-        values=values, fixed=tuple(name for name in values if name in held or name not in CHANGEABLE), file=str(settings_file())
+        values=values, fixed=tuple(name for name in values if name in Settings.fixed() or name not in CHANGEABLE), file=str(settings_file())
     )
