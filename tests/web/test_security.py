@@ -4,9 +4,11 @@ import base64
 import contextlib
 import hmac
 import http.client
+import io
 import json
 import subprocess
 import sys
+import zlib
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from loraloom.errors import SettingsError
 from loraloom.web import limits
 from loraloom.web.access import Access
 from loraloom.web.app import create_app
-from loraloom.web.guard import HEADERS, OPEN
+from loraloom.web.guard import OPEN
+from loraloom.web.headers import HEADERS
 
 RIGHT = (USER, PASSWORD)
 
@@ -223,9 +226,6 @@ def test_large_bodies_are_refused_before_they_are_read(server):
 
 
 def test_bombs_are_refused(server):
-    import io
-    import zlib
-
     def chunk(kind, data):
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
@@ -235,13 +235,24 @@ def test_bombs_are_refused(server):
     assert server.post("/sdapi/v1/img2img", json={"prompt": "x", "init_images": [text]}).status_code == 422
     assert server.post("/api/v1/jobs", json={"prompt": "x", "image": text}).status_code == 422
     assert server.post("/sdapi/v1/extra-single-image", json={"image": text}).status_code == 422
+    for size in ({"width": 10**9, "height": 10**9}, {"width": -8}, {"width": 8, "height": 10**7}):
+        fields = {"prompt": "x", "init_images": [_small()], "mask": _small(), "mask_blur": 10**6, "inpaint_full_res_padding": 10**9}
+        assert server.post("/sdapi/v1/img2img", json=fields | size).status_code == 422
+    half = '{"sd_model_checkpoint": "\\ud800", "a\\ud800": 1}'
+    for path, body in (("options", half), ("txt2img", '{"prompt": "\\ud800"}'), ("txt2img", '{"x": "\\ud800", "steps": 1}')):
+        answer = server.post(f"/sdapi/v1/{path}", data=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, answer.text
     deep = "[" * 100_000 + "]" * 100_000
     answer = server.post("/sdapi/v1/options", data=deep, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
+    large = {"image": _small(), "upscaling_resize": 1e6}
+    assert server.post("/sdapi/v1/extra-single-image", json=large).status_code == 422
+
+
+def _small():
     small = io.BytesIO()
     Image.new("RGB", (64, 64)).save(small, "PNG")
-    large = {"image": base64.b64encode(small.getvalue()).decode(), "upscaling_resize": 1e6}
-    assert server.post("/sdapi/v1/extra-single-image", json=large).status_code == 422
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def test_origins_that_were_named_may_use_the_api(make_service):

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from loraloom.errors import LoraError, PromptError, WriteFailed
 from loraloom.generate.request import ImageRequest
 from loraloom.web.api.models import ErrorAnswer, Mistake
+from loraloom.web.headers import HEADERS
 
 log = logging.getLogger("loraloom.web")
 _SHOWN = 120  # characters of a wrong value
@@ -56,6 +57,7 @@ def refusal(
     status: int, error: str, detail: str, *, hint: str = "", mistake: Mistake | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The answer for an error, in the WebUI's form."""
+    detail = detail.encode(errors="backslashreplace").decode()  # halves of characters, which JSON can hold and UTF-8 cannot
     answer = ErrorAnswer(error=error, detail=detail, errors=detail, hint=hint, mistake=mistake)
     hang_up = {"Connection": "close"} if status == 413 else {}  # instead of reading on
     return JSONResponse(answer.model_dump(mode="json"), status, {**(headers or {}), **hang_up})
@@ -100,4 +102,5 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refusal(500, "InternalError", "a bug in loraloom; the server's log has its traceback")
+    # This answer is made outside of the guard.
+    return refusal(500, "InternalError", "a bug in loraloom; the server's log has its traceback", headers=HEADERS)

@@ -13,25 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from loraloom.web import limits
 from loraloom.web.access import COOKIE, Access, Logins
 from loraloom.web.answers import refusal
+from loraloom.web.headers import HEADERS
 
 OPEN = frozenset({("GET", "/api/v1/health"), ("HEAD", "/api/v1/health"), ("POST", "/login")})
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 _WRONG_SECONDS = 0.5  # before a wrong password is answered
-
-# Everything comes from this server; pictures may also be made in the page (data:, blob:). No frames, no plugins, no inline code.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; "
-    "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
 
 
 class Guard:
@@ -109,7 +95,7 @@ def _with_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
         await send(message)
 
     return told

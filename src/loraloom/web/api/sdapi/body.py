@@ -3,9 +3,10 @@
 None stands where the base decides here, not the WebUI: steps, guidance, size.
 """
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticSerializationError
 
 
 class Generation(BaseModel):
@@ -58,6 +59,15 @@ class Generation(BaseModel):
     force_task_id: str | None = None
     infotext: str | None = None
     strict_lora: bool = False  # ours: an unknown LoRA is an error instead of a warning
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Self:
+        """The answer repeats the request: halves of characters, which JSON can hold and UTF-8 cannot, are refused."""
+        try:
+            self.model_dump_json(exclude={"init_images", "mask"})
+        except PydanticSerializationError as error:
+            raise ValueError("this text is no Unicode") from error
+        return self
 
 
 class TextToImage(Generation):

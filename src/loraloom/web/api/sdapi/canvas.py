@@ -7,11 +7,13 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from loraloom.errors import SettingsError
 from loraloom.generate.source import decode
+from loraloom.web import limits
 from loraloom.web.api.sdapi.body import ImageToImage
 from loraloom.web.task import encoded
 
 _LANCZOS = Image.Resampling.LANCZOS
 _SPREAD = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius of a blur, and how often it is laid over: the WebUI's own
+_BLUR = 256  # pixels, at most
 _Box = tuple[int, int, int, int]
 
 
@@ -31,14 +33,14 @@ class Canvas:
         if not body.init_images:
             raise SettingsError("init_images: img2img needs a picture to begin with")
         image = decode(body.init_images[0], "init_images").convert("RGB")
-        size = body.width or _eights(image.width), body.height or _eights(image.height)
+        size = _size(body, image)
         if not body.mask:
             return cls(_resized(image, size, body.resize_mode or 0))
         mask = ImageOps.fit(decode(body.mask, "mask").convert("L"), image.size)
         if body.inpainting_mask_invert:
             mask = ImageChops.invert(mask)
         across, down = (body.mask_blur_x, body.mask_blur_y) if body.mask_blur is None else (body.mask_blur, body.mask_blur)
-        soft = mask.filter(ImageFilter.GaussianBlur((max(0, across or 0), max(0, down or 0))))
+        soft = mask.filter(ImageFilter.GaussianBlur((_radius(across), _radius(down))))
         if body.inpaint_full_res and (part := soft.getbbox()):
             box = _part(part, image.size, size, max(0, body.inpaint_full_res_padding or 0))
         else:  # all of it
@@ -97,6 +99,18 @@ def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
         for _ in range(times):
             filled.alpha_composite(blurred)
     return filled.convert("RGB")
+
+
+def _size(body: ImageToImage, image: Image.Image) -> tuple[int, int]:
+    """Of the drawing, checked before anything of this size is made. Raises SettingsError."""
+    wide, high = body.width or _eights(image.width), body.height or _eights(image.height)
+    if min(wide, high) < 8 or wide * high > limits.PIXELS:
+        raise SettingsError(f"width × height: {wide}×{high}; at least 8 a side, at most {limits.PIXELS} pixels in all")
+    return wide, high
+
+
+def _radius(blur: int | None) -> int:
+    return min(max(0, blur or 0), _BLUR)
 
 
 def _eights(side: int) -> int:
