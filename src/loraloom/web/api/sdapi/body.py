@@ -62,11 +62,11 @@ class Generation(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_answered(self) -> Self:
-        """The answer repeats the request: halves of characters, which JSON can hold and UTF-8 cannot, are refused."""
+        """The answer repeats the request, so what cannot be repeated is refused: halves of characters, a thousand brackets."""
         try:
             self.model_dump_json(exclude={"init_images", "mask"})
         except PydanticSerializationError as error:
-            raise ValueError("this text is no Unicode") from error
+            raise ValueError("this cannot be written as JSON again: it is nested too deeply, or holds text that is no Unicode") from error
         return self
 
 
