@@ -4,8 +4,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from live import running
 
-from conftest import running
 from loraloom.errors import NotFound
 from loraloom.web.bases import find_base, known_bases
 

@@ -5,9 +5,9 @@ import base64
 import io
 
 import pytest
+from live import PASSWORD, TIMEOUT, USER, running
 from PIL import Image, ImageDraw
 
-from conftest import PASSWORD, TIMEOUT, USER, running
 from loraloom.web.access import Access
 
 webuiapi = pytest.importorskip("webuiapi")

@@ -7,9 +7,9 @@ import time
 
 import pytest
 import requests
+from live import running
 from PIL import Image, PngImagePlugin
 
-from conftest import running
 from loraloom.generate.infotext import Recipe
 from loraloom.web.api.models import BaseInfo, ErrorAnswer, Health, Job, Jobs, NetworkDetails, Networks, SettingsView
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import requests
+from live import PASSWORD, USER, running
 from PIL import Image
 
-from conftest import PASSWORD, USER, running
 from loraloom.errors import SettingsError
 from loraloom.web import limits
 from loraloom.web.access import Access

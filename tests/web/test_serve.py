@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
-
-from conftest import TIMEOUT
+from live import TIMEOUT
 
 
 @contextmanager
