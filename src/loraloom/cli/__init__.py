@@ -21,6 +21,7 @@ import typer
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.list import list_loras
+from loraloom.cli.serve import serve
 from loraloom.cli.settings import settings
 from loraloom.cli.train import train
 from loraloom.errors import (
@@ -75,6 +76,7 @@ app.command(name="list")(list_loras)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)
+app.command()(serve)
 
 
 def main() -> None:
