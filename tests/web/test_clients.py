@@ -123,7 +123,7 @@ def test_sd_backend_client_metadata(service):
     assert all(upscaler.scale is not None for upscaler in service.get_upscalers())
     assert [model.model_name for model in service.get_models()] == ["tiny"]
     assert service.get_vae() == []
-    assert {lora.name for lora in service.get_loras()} >= {"delft", "line", "bobbin"}
+    assert {lora.name for lora in service.get_loras()} >= {"delft", "mulberry", "bobbin"}
     assert service.get_hypernetworks() == []
     assert service.get_latent_upscale_modes()
     assert service.get_styles() == []
@@ -254,10 +254,10 @@ def test_sd_parsers_reads_our_png(server):
     from sd_parsers import ParserManager
 
     drawn = server.post(
-        "/sdapi/v1/txt2img", json={"prompt": "a castle <lora:line:0.5>", "negative_prompt": "people", "seed": 7, "steps": 2}
+        "/sdapi/v1/txt2img", json={"prompt": "a castle <lora:mulberry:0.5>", "negative_prompt": "people", "seed": 7, "steps": 2}
     )
     found = ParserManager().parse(io.BytesIO(base64.b64decode(drawn.json()["images"][0])))
-    assert [prompt.value for prompt in found.prompts] == ["a castle <lora:line:0.5>"]
+    assert [prompt.value for prompt in found.prompts] == ["a castle <lora:mulberry:0.5>"]
     assert [prompt.value for prompt in found.negative_prompts] == ["people"]
     (sampler,) = found.samplers
     assert (sampler.parameters["seed"], sampler.parameters["steps"]) == ("7", "2")

@@ -95,7 +95,7 @@ def test_networks_are_found_by_id(server, lora_folder, make_lora):
     (lora_folder / "broken.safetensors").write_text("this is only a text")
     networks = Networks.model_validate(server.post("/api/v1/networks/refresh").json())
     by_name = {network.name: network for network in networks.networks}
-    assert {"delft", "line", "bobbin", "ink", "broken"} <= by_name.keys()
+    assert {"delft", "mulberry", "bobbin", "ink", "broken"} <= by_name.keys()
     ink = by_name["ink"]
     assert (ink.folder, ink.tag, ink.triggers, ink.family) == ("styles", "ink", ("zvz",), "nano")
     assert by_name["broken"].problem

@@ -132,7 +132,7 @@ def test_samplers_are_named_both_ways(server):
 
 
 def test_unknown_loras_and_mistakes_are_warnings(server):
-    (image,), info, _ = draw(server, prompt="red apple <lora:dleft:1> <lora:line:wrong>")
+    (image,), info, _ = draw(server, prompt="red apple <lora:dleft:1> <lora:mulberry:wrong>")
     assert 'no LoRA named "dleft"; did you mean "delft"?' in info["extra_generation_params"]["Warnings"]
     assert image.size == (64, 64)
     answer = server.post("/sdapi/v1/txt2img", json=SMALL | {"prompt": "an apple <lora:dleft:1>", "strict_lora": True})
@@ -143,7 +143,7 @@ def test_unknown_loras_and_mistakes_are_warnings(server):
 
 
 def test_networks_can_be_switched_off(server):
-    (with_tag,), _, _ = draw(server, prompt="red apple <lora:line:1>", disable_extra_networks=True)
+    (with_tag,), _, _ = draw(server, prompt="red apple <lora:mulberry:1>", disable_extra_networks=True)
     (without,), _, _ = draw(server)
     assert pixels(with_tag) == pixels(without)
 
@@ -201,12 +201,12 @@ def test_the_small_answers(server):
 
 
 def test_png_info_reads_back_the_recipe(server):
-    answer = server.post("/sdapi/v1/txt2img", json=SMALL | {"prompt": "a cat <lora:line:0.5>", "negative_prompt": "dog"}).json()
+    answer = server.post("/sdapi/v1/txt2img", json=SMALL | {"prompt": "a cat <lora:mulberry:0.5>", "negative_prompt": "dog"}).json()
     image = answer["images"][0]
     for text in (image, f"data:image/png;base64,{image}"):
         found = server.post("/sdapi/v1/png-info", json={"image": text}).json()
         assert found.keys() == {"info", "items", "parameters"}
         assert found["info"] == json.loads(answer["info"])["infotexts"][0]
-        assert found["parameters"]["Prompt"] == "a cat <lora:line:0.5>"
+        assert found["parameters"]["Prompt"] == "a cat <lora:mulberry:0.5>"
         assert (found["parameters"]["Negative prompt"], found["parameters"]["Seed"]) == ("dog", "7")
     assert server.post("/sdapi/v1/png-info", json={"image": "aGVsbG8="}).status_code == 422
