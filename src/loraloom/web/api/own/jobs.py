@@ -15,7 +15,7 @@ from loraloom.web.service import Here, Service
 from loraloom.web.task import Drawn, Task, encoded
 
 router = _router("jobs")
-_FIRST_LOOK_SECONDS = 2.0  # until a step has brought a preview
+_FIRST_LOOK_SECONDS = 20.0  # until a step has brought a preview
 
 
 @router.post("/jobs", status_code=202, responses=BUSY, summary="Ask for pictures")
