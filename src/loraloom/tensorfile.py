@@ -227,7 +227,7 @@ def load_tensors(header: Header, names: Iterable[str]) -> "dict[str, Tensor]":
     """These tensors on the CPU, in the file's dtype, in memory of our own: nobody who writes into the file can change them.
 
     Neighbours in the file are read at once and share one storage of at most 1 MB, which takes a tenth of the time of reading each
-    for itself; nothing else of the file is read.
+    for itself; nothing else of the file is read. Raises BadTensor if a value is NaN or infinite.
     """
     runs: list[list[str]] = []
     start = stop = -1
@@ -254,7 +254,18 @@ def _load_run(header: Header, names: list[str], file: IO[bytes]) -> "dict[str, T
     file.seek(header.data_start + start)
     if file.readinto(storage.numpy().data) != len(storage):  # type: ignore[attr-defined]
         raise FileError(f"{header.path}: was cut short while it was read; try again")
-    return {name: _view(storage, -start, header.entries[name]) for name in names}
+    dtypes = {header.entries[name].dtype for name in names}
+    if len(dtypes) > 1 or (dtype := dtypes.pop()) not in ("F16", "BF16", "F32", "F64"):
+        found = {name: _view(storage, -start, header.entries[name]) for name in names}
+    else:  # the usual case, in a third of the calls: one look at all values, two steps to each tensor
+        whole = storage.view(getattr(torch, TORCH[dtype]))
+        parts = [(name, header.entries[name], (header.entries[name].start - start) // BYTES[dtype]) for name in names]
+        found = {name: whole[place : place + math.prod(entry.shape)].view(entry.shape) for name, entry, place in parts}
+        if len(whole) and all(math.isfinite(value.item()) for value in torch.aminmax(whole)):
+            return found
+    for name, tensor in found.items():
+        require_finite(header.path, name, tensor)
+    return found
 
 
 def _view(storage: "Tensor", origin: int, entry: Entry) -> "Tensor":

@@ -42,7 +42,7 @@ def test_less_denoising_stays_nearer(session, apple):
     near, far = (draw(session, prompt="green apple", image=encoded(apple), denoise=part) for part in (0.1, 0.9))
     distances = [abs(pixels(picture.image) - pixels(apple)).mean() for picture in (near, far)]
     assert distances[0] < distances[1] / 2
-    assert near.recipe.extra["Denoising strength"] == "0.2"
+    assert near.recipe.extra["Denoising strength"] == "0.1"
 
 
 def test_what_the_mask_leaves_black_stays(session, apple):

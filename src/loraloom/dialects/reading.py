@@ -27,8 +27,6 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     dialect, groups, unknown = match(header, base)
     adapters = {}
     tensors = tensorfile.load_tensors(header, [key for keys in groups.values() for key in keys])
-    for key, tensor in tensors.items():
-        tensorfile.require_finite(header.path, key, tensor)
     for target, keys in groups.items():
         group = {suffix: tensors[key] for key, suffix in keys.items()}
         spelled = {suffix: key for key, suffix in keys.items()}
