@@ -33,11 +33,11 @@ def write_library(folder: Path, base: Base, count: int, *, header: int, layouts:
     for number in range(count):
         path = folder / f"{WORDS[number // 100 % 10]} {number // 100}" / f"{chance.choice(WORDS)}-{number:05}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_header(path, base, rank=RANKS[number % len(RANKS)], header=header, left_out=number if layouts else 0, chance=chance)
+        write_header(path, base, rank=RANKS[number % len(RANKS)], header=header, number=number if layouts else None, chance=chance)
 
 
-def write_header(path: Path, base: Base, *, rank: int, header: int, left_out: int, chance: random.Random) -> None:
-    """A file of about `header` bytes of header; `left_out` says which of its layers is missing."""
+def write_header(path: Path, base: Base, *, rank: int, header: int, number: int | None, chance: random.Random) -> None:
+    """A file of about `header` bytes of header; a `number` gives its first two layers ranks that no other number gives."""
     frequency = {f"10_{chance.choice(WORDS)}": {f"{word} {n}": chance.randrange(1, 40) for word in WORDS for n in range(8)}}
     metadata = {
         "ss_base_model_version": base.version,
@@ -52,9 +52,8 @@ def write_header(path: Path, base: Base, *, rank: int, header: int, left_out: in
     for place, (prefix, shape) in enumerate(_layers(base)):
         if length >= header:
             break
-        if left_out and place == left_out % 997 % max(1, header // 700):
-            continue
-        for suffix, sizes in (("alpha", []), ("lora_down.weight", [rank, shape[1]]), ("lora_up.weight", [shape[0], rank])):
+        own = rank if number is None or place > 1 else 1 + (number // 1000 if place else number % 1000)
+        for suffix, sizes in (("alpha", []), ("lora_down.weight", [own, shape[1]]), ("lora_up.weight", [shape[0], own])):
             count = 2 * (sizes[0] * sizes[1] if sizes else 1)
             fields[f"{prefix}.{suffix}"] = {"dtype": "F16", "shape": sizes, "data_offsets": [position, position + count]}
             position += count
