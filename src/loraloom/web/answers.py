@@ -1,0 +1,102 @@
+"""Errors as answers: one form from 400 up, for both APIs. The only place where an error becomes a status."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from loraloom.errors import LoraError, PromptError, WriteFailed
+from loraloom.generate.request import ImageRequest
+from loraloom.web.api.models import ErrorAnswer, Mistake
+
+log = logging.getLogger("loraloom.web")
+_SHOWN = 120  # characters of a wrong value
+
+
+class NoSuch(LoraError):
+    """An id or name in an address that leads to nothing."""
+
+
+class Busy(LoraError):
+    """The server has as much to do as it takes; later it may not."""
+
+
+class ShuttingDown(LoraError):
+    """The server is on its way out."""
+
+
+# The first that fits counts; any other LoraError is a mistake in the request.
+_STATUS: Sequence[tuple[type[LoraError], int]] = ((NoSuch, 404), (Busy, 429), (ShuttingDown, 503), (WriteFailed, 507))
+
+
+class WrongRequest(LoraError):
+    """An error about a job that was asked for, with its place in the request's prompts where that is known."""
+
+    def __init__(self, error: LoraError, request: ImageRequest) -> None:
+        super().__init__(str(error))
+        self.kind, self.mistake = type(error).__name__, mistake_of(error, request)
+
+
+def mistake_of(error: LoraError, request: ImageRequest) -> Mistake:
+    """What is wrong, and in which of the request's prompts if the error knows."""
+    placed = next((found for found in (error, error.__cause__) if isinstance(found, PromptError)), None)
+    if placed is None:
+        return Mistake(message=str(error))
+    negative = placed.prompt == request.negative_prompt and placed.prompt != request.prompt
+    field: Literal["prompt", "negative_prompt"] = "negative_prompt" if negative else "prompt"
+    return Mistake(message=placed.message, field=field, column=placed.column, length=max(1, placed.length))
+
+
+def refusal(
+    status: int, error: str, detail: str, *, hint: str = "", mistake: Mistake | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer for an error, in the WebUI's form."""
+    answer = ErrorAnswer(error=error, detail=detail, errors=detail, hint=hint, mistake=mistake)
+    return JSONResponse(answer.model_dump(mode="json"), status, headers)
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Every error that leaves a route of `app` becomes an ErrorAnswer."""
+    app.add_exception_handler(LoraError, _lora_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _lora_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LoraError)
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
+    headers = {"Retry-After": "5"} if status in (429, 503) else None
+    if isinstance(error, WrongRequest):
+        return refusal(status, error.kind, str(error), mistake=error.mistake)
+    return refusal(status, type(error).__name__, str(error), headers=headers)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return refusal(422, "SettingsError", "\n".join(map(_line, error.errors())), hint="the page /docs lists what this route takes")
+
+
+def _line(detail: Mapping[str, Any]) -> str:
+    """`steps: should be less than or equal to 1000, not 5000`; values of strangers are shown cut."""
+    name = ".".join(str(part) for part in detail["loc"] if part not in ("body", "query", "path"))
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = detail.get("input")
+    shown = detail["type"] not in ("missing", "value_error", "json_invalid") and isinstance(value, str | int | float | bool)
+    given = f", not {str(value)[:_SHOWN]!r}" if shown else ""
+    return f"{name}: {message}{given}" if name else message
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail), headers=error.headers)
+
+
+async def _bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return refusal(500, "InternalError", "a bug in loraloom; the server's log has its traceback")

@@ -1,0 +1,15 @@
+"""What all routers of our own API have in common: the address and the form of errors in the schema."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from loraloom.web.api.models import ErrorAnswer
+
+ERRORS: dict[int | str, dict[str, Any]] = {422: {"model": ErrorAnswer, "description": "A mistake in the request"}}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "Nothing has this id"}}
+BUSY: dict[int | str, dict[str, Any]] = {429: {"model": ErrorAnswer, "description": "The server has as much to do as it takes"}}
+
+
+def router(topic: str) -> APIRouter:
+    return APIRouter(prefix="/api/v1", tags=[topic], responses=ERRORS)

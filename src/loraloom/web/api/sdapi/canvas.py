@@ -1,0 +1,103 @@
+"""What a picture is drawn over: the WebUI's ways to bring picture and mask to size, and the finished part back into its place."""
+
+import base64
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops, ImageFilter, ImageOps
+
+from loraloom.errors import SettingsError
+from loraloom.generate.source import decode
+from loraloom.web.api.sdapi.body import ImageToImage
+from loraloom.web.task import encoded
+
+_LANCZOS = Image.Resampling.LANCZOS
+_SPREAD = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius of a blur, and how often it is laid over: the WebUI's own
+_Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """`image` and `mask` have the size of the drawing; `original` and `soft` that of the result."""
+
+    image: Image.Image
+    mask: Image.Image | None = None
+    original: Image.Image | None = None
+    soft: Image.Image | None = None  # how much of the drawing shows at each place
+    box: _Box = (0, 0, 0, 0)  # the drawing's place in the original
+
+    @classmethod
+    def of(cls, body: ImageToImage) -> "Canvas":
+        """From a request's first picture and its mask. Raises SettingsError for what is no picture."""
+        if not body.init_images:
+            raise SettingsError("init_images: img2img needs a picture to begin with")
+        image = decode(body.init_images[0], "init_images").convert("RGB")
+        size = body.width or _eights(image.width), body.height or _eights(image.height)
+        if not body.mask:
+            return cls(_resized(image, size, body.resize_mode or 0))
+        mask = ImageOps.fit(decode(body.mask, "mask").convert("L"), image.size)
+        if body.inpainting_mask_invert:
+            mask = ImageChops.invert(mask)
+        across, down = (body.mask_blur_x, body.mask_blur_y) if body.mask_blur is None else (body.mask_blur, body.mask_blur)
+        soft = mask.filter(ImageFilter.GaussianBlur((max(0, across or 0), max(0, down or 0))))
+        if body.inpaint_full_res and (part := soft.getbbox()):
+            box = _part(part, image.size, size, max(0, body.inpaint_full_res_padding or 0))
+        else:  # all of it
+            image, soft = (_resized(each, size, body.resize_mode or 0) for each in (image, soft))
+            box = (0, 0, *size)
+        begin = _spread(image, soft) if body.inpainting_fill == 0 else image
+        return cls(begin.crop(box).resize(size, _LANCZOS), soft.crop(box).resize(size, _LANCZOS), image, soft, box)
+
+    def finish(self, drawn: Image.Image) -> Image.Image:
+        """What was drawn, and around the mask what was there, pixel for pixel."""
+        if self.original is None or self.soft is None:
+            return drawn
+        left, top, right, bottom = self.box
+        whole = self.original.copy()
+        whole.paste(drawn.convert("RGB").resize((right - left, bottom - top), _LANCZOS), (left, top))
+        return Image.composite(whole, self.original, self.soft)
+
+
+def as_text(image: Image.Image) -> str:
+    """A picture as a request carries it."""
+    return base64.b64encode(encoded(image)).decode()
+
+
+def _resized(image: Image.Image, size: tuple[int, int], mode: int) -> Image.Image:
+    if mode == 1:
+        return ImageOps.fit(image, size, _LANCZOS)
+    if mode == 2:
+        return ImageOps.pad(image, size, _LANCZOS)
+    return image.resize(size, _LANCZOS)
+
+
+def _part(part: _Box, whole: tuple[int, int], size: tuple[int, int], padding: int) -> _Box:
+    """The box around `part` with its padding, widened to the proportions of the drawing as far as the picture goes."""
+    left, top, right, bottom = part[0] - padding, part[1] - padding, part[2] + padding, part[3] + padding
+    left, top, right, bottom = max(0, left), max(0, top), min(whole[0], right), min(whole[1], bottom)
+    wide, high = right - left, bottom - top
+    wide, high = max(wide, round(high * size[0] / size[1])), max(high, round(wide * size[1] / size[0]))
+    left, right = _widened(left, right, wide, whole[0])
+    top, bottom = _widened(top, bottom, high, whole[1])
+    return left, top, right, bottom
+
+
+def _widened(low: int, high: int, wanted: int, most: int) -> tuple[int, int]:
+    wanted = min(wanted, most)
+    low = min(max(0, low - (wanted - (high - low)) // 2), most - wanted)
+    return low, low + wanted
+
+
+def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """What is around the mask flows into it, softer and softer: the masked place begins with fitting colours."""
+    around = Image.new("RGBa", image.size)
+    around.paste(image.convert("RGBA").convert("RGBa"), mask=ImageChops.invert(mask))
+    filled = Image.new("RGBA", image.size)
+    for radius, times in _SPREAD:
+        blurred = around.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
+        for _ in range(times):
+            filled.alpha_composite(blurred)
+    return filled.convert("RGB")
+
+
+def _eights(side: int) -> int:
+    return max(8, round(side / 8) * 8)

@@ -1,0 +1,45 @@
+"""txt2img and img2img: the answer comes when the pictures are there."""
+
+import asyncio
+import base64
+from functools import partial
+
+from loraloom.web.answers import WrongRequest
+from loraloom.web.api.sdapi.body import Answer, Generation, ImageToImage, TextToImage
+from loraloom.web.api.sdapi.info import info
+from loraloom.web.api.sdapi.routes import router as _router
+from loraloom.web.api.sdapi.wish import read_wish
+from loraloom.web.service import Here, Service
+
+router = _router("pictures")
+
+
+@router.post("/txt2img", summary="Pictures from a prompt")
+async def txt2img(service: Here, body: TextToImage) -> Answer:
+    """An interrupted request is answered with what was finished. What could not be done is in `info.extra_generation_params.Ignored`."""
+    return await _draw(service, body)
+
+
+@router.post("/img2img", summary="Pictures from a picture and a prompt")
+async def img2img(service: Here, body: ImageToImage) -> Answer:
+    """As txt2img. With a mask only what is white in it is drawn anew; around it the picture stays as it is."""
+    return await _draw(service, body)
+
+
+async def _draw(service: Service, body: Generation) -> Answer:
+    wish = await asyncio.to_thread(read_wish, body, service)
+    submit = partial(service.submit, wish.request, parts=wish.parts, save=bool(body.save_images and not body.do_not_save_samples))
+    task = await asyncio.to_thread(submit)
+    await asyncio.shield(asyncio.wrap_future(task.over))
+    if task.error is not None:
+        raise WrongRequest(task.error, wish.request)
+    images = [base64.b64encode(drawn.png).decode() for drawn in task.pictures] if body.send_images is not False else []
+    return Answer(images=images, parameters=_echo(body), info=info(task, wish, body))
+
+
+def _echo(body: Generation) -> dict[str, object]:
+    """The request as it was understood; pictures only where the client wants them back."""
+    echo = body.model_dump(mode="json", exclude={"strict_lora", *(body.model_extra or {})})
+    if isinstance(body, ImageToImage) and not body.include_init_images:
+        echo |= {"init_images": None, "mask": None}
+    return echo

@@ -1,0 +1,223 @@
+"""The queue: jobs wait in order, and one thread for each base draws them. Models are not thread-safe, so a session is its thread's alone."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+from loraloom.errors import Interrupted, LoraError
+from loraloom.web import limits
+from loraloom.web.answers import Busy, NoSuch, ShuttingDown
+from loraloom.web.api.models import State
+from loraloom.web.feed import Feed
+from loraloom.web.task import Asked, Drawn, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from loraloom.session import Session
+
+log = logging.getLogger("loraloom.web")
+_WORKERS = 2  # bases that are open at once
+_FINISH_SECONDS = 7.0  # that a running job has left when the server stops
+
+Value = TypeVar("Value")
+
+
+class _Errand:
+    """Something short to do with a base's session, between its jobs."""
+
+    def __init__(self, base: str, work: "Callable[[Session], None]") -> None:
+        self.base, self.work = base, work
+
+
+class Jobs:
+    """Takes jobs, has them drawn, and keeps the last that are over."""
+
+    def __init__(
+        self,
+        open_session: "Callable[[], Session]",
+        prepare: "Callable[[Session, str], object]",
+        save: "Callable[[Image, str, str], str]",
+        feed: Feed,
+    ) -> None:
+        """`open_session` makes a worker's own session, `prepare` runs before each job with the base's name, `save` is Task.run's."""
+        self._open_session, self._prepare, self._save, self._feed = open_session, prepare, save, feed
+        self._changed = threading.Condition()
+        self._waiting: deque[Task | _Errand] = deque()
+        self._tasks: dict[str, Task] = {}  # in order of arrival
+        self._workers: list[_Worker] = []
+        self._closing = False
+        self.edition = 0  # of the settings; a worker with an older one opens its session anew
+
+    def submit(self, asked: Asked) -> Task:
+        """Put a job into the queue; raises Busy if it is full, ShuttingDown at the end."""
+        task = Task(asked, self._feed.tell)
+        with self._changed:
+            waiting = sum(isinstance(other, Task) for other in self._waiting)
+            if waiting >= limits.WAITING:
+                raise Busy(f"{waiting} jobs are waiting already; try again when some are over")
+            self._tasks[task.id] = task
+            self._put(task)
+        task.change("queued")
+        return task
+
+    def call(self, base: str, work: "Callable[[Session], Value]") -> "Future[Value]":
+        """`work` with the session of this base, in its thread, before the jobs that wait."""
+        answer: Future[Value] = Future()
+
+        def run(session: "Session") -> None:
+            try:
+                answer.set_result(work(session))
+            except LoraError as error:
+                answer.set_exception(error)
+
+        with self._changed:
+            self._put(_Errand(base, run), first=True)
+        return answer
+
+    def get(self, task_id: str) -> Task:
+        """The job of this id; raises NoSuch."""
+        if task_id not in self._tasks:
+            raise NoSuch(f"there is no job {task_id!r}; the last {limits.KEPT_JOBS} are kept")
+        return self._tasks[task_id]
+
+    def picture(self, picture_id: str) -> Drawn:
+        """The picture of this id; raises NoSuch."""
+        for task in self.all():
+            for drawn in task.pictures:
+                if drawn.id == picture_id:
+                    return drawn
+        raise NoSuch(f"there is no picture {picture_id!r} here any more; pictures of jobs are saved in the output folder")
+
+    def all(self) -> list[Task]:
+        """Every job that is known, in order of arrival."""
+        with self._changed:
+            return list(self._tasks.values())
+
+    def running(self) -> list[Task]:
+        return [task for task in self.all() if task.state == "running"]
+
+    def place(self, task: Task) -> int:
+        """In the queue, from 1; 0 for a job that runs or is over."""
+        with self._changed:
+            waiting = [other for other in self._waiting if isinstance(other, Task)]
+        return waiting.index(task) + 1 if task in waiting else 0
+
+    def interrupt(self, task: Task) -> None:
+        """Stop a job: at once if it waits, else after the current step. One that is over stays as it is."""
+        task.interrupted.set()
+        with self._changed:
+            queued = task in self._waiting
+            if queued:
+                self._waiting.remove(task)
+        if queued:
+            self._end(task, "interrupted")
+
+    def renew(self) -> None:
+        """The settings are others: every worker opens its session anew before its next job."""
+        self.edition += 1
+
+    def close(self) -> None:
+        """Nothing is taken any more; what waits is interrupted, what runs has a few seconds to finish. Does not wait for it."""
+        with self._changed:
+            self._closing = True
+            waiting = [task for task in self._waiting if isinstance(task, Task)]
+            self._waiting.clear()
+            self._changed.notify_all()
+        for task in waiting:
+            self._end(task, "interrupted")
+        for task in self.running():
+            threading.Thread(target=self._hurry, args=(task,), daemon=True).start()
+
+    def join(self, seconds: float) -> None:
+        """Wait until all workers have left, at most so long."""
+        until = time.monotonic() + seconds
+        for worker in self._workers:
+            worker.join(max(0.0, until - time.monotonic()))
+
+    def _hurry(self, task: Task) -> None:
+        try:
+            task.over.result(timeout=_FINISH_SECONDS)
+        except TimeoutError:
+            task.interrupted.set()
+
+    def _put(self, work: "Task | _Errand", *, first: bool = False) -> None:
+        if self._closing:
+            raise ShuttingDown("this server is shutting down")
+        (self._waiting.appendleft if first else self._waiting.append)(work)
+        if all(worker.base != _base(work) for worker in self._workers) and len(self._workers) < _WORKERS:
+            worker = _Worker(self)
+            self._workers.append(worker)
+            worker.start()
+        self._changed.notify_all()
+
+    def _next(self, worker: "_Worker") -> "Task | _Errand | None":
+        """The first that this worker may do: of its own base, or of one that no other worker has open. None: leave."""
+        with self._changed:
+            while True:
+                taken = {other.base for other in self._workers if other is not worker}
+                for work in self._waiting:
+                    if _base(work) not in taken:
+                        self._waiting.remove(work)
+                        worker.base = _base(work)
+                        return work
+                if self._closing:
+                    return None
+                self._changed.wait()
+
+    def _run(self, task: Task, session: "Session") -> None:
+        task.change("running")
+        try:
+            self._prepare(session, task.asked.base)
+            task.run(session, self._save)
+        except Interrupted:
+            self._end(task, "interrupted")
+        except LoraError as error:
+            task.error = error
+            self._end(task, "failed")
+        except Exception as error:  # noqa: BLE001 - a bug in one job must not take the worker and all others with it
+            log.error("job %s failed", task.id, exc_info=error)
+            task.error = LoraError(f"a bug in loraloom ({type(error).__name__}); the server's log has its traceback")
+            self._end(task, "failed")
+        else:
+            self._end(task, "done")
+
+    def _end(self, task: Task, state: State) -> None:
+        task.change(state)
+        task.over.set_result(None)
+        with self._changed:
+            over = [other for other in self._tasks.values() if other.over.done()]
+            kept = sum(len(drawn.png) for other in over for drawn in other.pictures)
+            while over and (len(over) > limits.KEPT_JOBS or kept > limits.KEPT_BYTES):
+                oldest = over.pop(0)
+                kept -= sum(len(drawn.png) for drawn in oldest.pictures)
+                del self._tasks[oldest.id]
+
+
+def _base(work: Task | _Errand) -> str:
+    return work.asked.base if isinstance(work, Task) else work.base
+
+
+class _Worker(threading.Thread):
+    """Draws with one base at a time; its session opens the base with its first job."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__(name="loraloom-draws", daemon=True)  # a step may take longer than a server that stops can wait
+        self.base: str | None = None
+        self._jobs = jobs
+
+    def run(self) -> None:
+        session, opened = None, (None, -1)
+        while work := self._jobs._next(self):
+            wanted = (self.base, self._jobs.edition)
+            if session is None or wanted != opened:
+                session = None  # before the next is made: two large models may not fit at once
+                session, opened = self._jobs._open_session(), wanted
+            if isinstance(work, Task):
+                self._jobs._run(work, session)
+            else:
+                work.work(session)

@@ -1,0 +1,122 @@
+"""What all routes share: settings, rules, the library, the queue. One for each server; nothing here is global."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from loraloom.errors import LoraError
+from loraloom.generate.request import ImageRequest
+from loraloom.generate.save import save_numbered
+from loraloom.prompts import parse_lenient
+from loraloom.session import Session
+from loraloom.settings import Settings
+from loraloom.web.access import Access, Logins
+from loraloom.web.answers import WrongRequest
+from loraloom.web.bases import KnownBase, find_base
+from loraloom.web.feed import NETWORKS, Feed
+from loraloom.web.jobs import Jobs
+from loraloom.web.limits import check_limits
+from loraloom.web.task import Asked, Part, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image
+
+    from loraloom.catalogue import Catalogue
+    from loraloom.session import BaseFacts
+
+log = logging.getLogger("loraloom.web")
+
+
+@dataclass
+class Service:
+    """A server's state. `front` is the session of the routes: it looks into the library and never opens a base."""
+
+    settings: Settings
+    access: Access = field(default_factory=Access)
+    lora_folders: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        self.logins, self.feed = Logins(), Feed()
+        self.front = self.open_session()
+        self.jobs = Jobs(self.open_session, self.learn, self.save, self.feed)
+        self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
+        self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
+        self._lock = threading.RLock()
+
+    def open_session(self) -> Session:
+        """A session of its own for a thread. Names in prompts never reach the file system as paths."""
+        return Session(self.settings, lora_folders=self.lora_folders, paths=False)
+
+    @contextmanager
+    def library(self) -> "Iterator[Catalogue]":
+        """The library as it is now, for this thread alone."""
+        with self._lock:
+            yield self.front.catalogue()
+
+    def rescan(self) -> None:
+        """See what has changed in the folders of LoRAs, and tell everybody."""
+        with self.library():
+            self.feed.tell(NETWORKS)
+
+    def change_settings(self, settings: Settings) -> None:
+        with self._lock:
+            self.settings = settings
+            self.front = self.open_session()
+        self.jobs.renew()
+
+    def base(self, name: str | None) -> KnownBase:
+        """Raises NotFound with the list."""
+        return find_base(self.settings, name)
+
+    def about(self, base: KnownBase) -> "BaseFacts | None":
+        """What is known of a base; None before its first job."""
+        return self.facts.get(base.source)
+
+    def learn(self, session: Session, source: str) -> "BaseFacts":
+        """What the base does by itself; opens it. In the session's thread."""
+        self.facts[source] = session.about(source)
+        return self.facts[source]
+
+    def submit(self, request: ImageRequest, *, parts: Sequence[Part] | None = None, save: bool = True) -> Task:
+        """Check a request and put it into the queue, as several parts if they are given. Raises WrongRequest with the place of a
+        mistake in a prompt, NotFound for an unknown base, Busy.
+        """
+        check_limits(request)
+        base = self.base(request.base)
+        wanted = [Part(part.request.model_copy(update={"base": base.source}), part.finish) for part in parts or [Part(request)]]
+        try:
+            with self._lock:
+                self.front.check(wanted[0].request)
+        except LoraError as error:
+            raise WrongRequest(error, request) from error
+        return self.jobs.submit(Asked(request, base.source, wanted, save))
+
+    def save(self, image: "Image", text: str, prompt: str) -> str:
+        """Write a picture into the output folder as the command line does; a note where that is impossible."""
+        try:
+            save_numbered(image, self.settings.output_folder, parse_lenient(prompt)[0].text, text)
+        except LoraError as error:
+            log.warning("not saved: %s", error)
+            return "this picture could not be saved in the output folder; the server's log says why"
+        return ""
+
+    def stop(self) -> None:
+        """The server is leaving: end what waits, let what runs finish soon, let listeners go."""
+        self.jobs.close()
+        self.feed.tell(None)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Here = Annotated[Service, Depends(_service)]
