@@ -17,7 +17,7 @@ from loraloom.errors import NotFound, PromptError, SettingsError
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
-from loraloom.generate.opened import Opened
+from loraloom.generate.opened import BaseFacts, Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest
 from loraloom.generate.source import source
@@ -133,6 +133,10 @@ class Session:
         """Raise what `generate` would raise before it opens the base: mistakes in prompts, unknown LoRAs, a picture that is none."""
         source(request)
         self._named(request)
+
+    def about(self, base: str | None = None) -> BaseFacts:
+        """What a base is and does by itself; None is the settings' base. Opens it. Raises BaseError."""
+        return self._open(base).facts
 
     def _named(self, request: ImageRequest) -> tuple[Prompt, Prompt, Named, Named, tuple[str, ...]]:
         """Both prompts, the networks of each, and what a lenient request let pass."""

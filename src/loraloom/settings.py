@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LORALOOM_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     lora_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # searched at any depth, after the LoRAs of the package
+    model_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # of bases that a server offers by name: checkpoints and diffusers' folders
     default_strength: float = Field(default=1.0, allow_inf_nan=False, ge=-1e6, le=1e6)  # of a tag without a number
     output_folder: Path = Path("outputs")
     base: str = Field(default="tiny", min_length=1)
@@ -31,12 +32,12 @@ class Settings(BaseSettings):
     auto_apply_triggers: int = Field(default=0, ge=-1)  # trigger words given to a prompt unasked: none, the first so many, -1 all
     library_index: Path = Field(default_factory=lambda: user_cache_path("loraloom") / "library.sqlite")  # what is known of LoRA files
 
-    @field_validator("lora_folders", mode="before")
+    @field_validator("lora_folders", "model_folders", mode="before")
     @classmethod
     def _separate(cls, value: object) -> object:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
-    @field_validator("lora_folders")
+    @field_validator("lora_folders", "model_folders")
     @classmethod
     def _expand(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(folder.expanduser() for folder in value)

@@ -21,6 +21,7 @@ import typer
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.list import list_loras
+from loraloom.cli.serve import serve
 from loraloom.cli.train import train
 from loraloom.errors import (
     BaseError,
@@ -72,6 +73,7 @@ app.command()(generate)
 app.command()(grid)
 app.command(name="list")(list_loras)
 app.command()(train)
+app.command()(serve)
 
 
 def main() -> None:

@@ -144,10 +144,15 @@ def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock
 
 
 def _batch_size(pipeline: Any, style: Style) -> int:
+    usual = usual_side(pipeline) or 1024
+    return max(1, min(_BATCH, _BATCH_PIXELS // ((style.width or usual) * (style.height or usual))))
+
+
+def usual_side(pipeline: Any) -> int | None:
+    """Pixels of a side where a request says nothing; None where the pipeline does not tell."""
     denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     side = getattr(denoiser, "config", {}).get("sample_size")
-    usual = side * getattr(pipeline, "vae_scale_factor", 8) if isinstance(side, int) else 1024
-    return max(1, min(_BATCH, _BATCH_PIXELS // ((style.width or usual) * (style.height or usual))))
+    return side * getattr(pipeline, "vae_scale_factor", 8) if isinstance(side, int) else None
 
 
 def _can_look(pipeline: Any, tensors: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from loraloom.bases import Base
 from loraloom.engine import Engine, Fallback
 from loraloom.engine.live import recognise
 from loraloom.errors import NotSupported
-from loraloom.generate.draw import Source, Style
+from loraloom.generate.draw import Source, Style, own_sampler, usual_side
 from loraloom.generate.pipeline import painter
 from loraloom.generate.request import Drawing
 
@@ -18,6 +18,18 @@ _DEFAULTS: Mapping[str, tuple[int, float | None]] = {"tiny": (20, 2.5), "nano": 
 _OTHER_DEFAULTS = (28, None)
 
 Loader = Literal["auto", "native", "diffusers"]
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a base is, and what it does where a request says nothing. Nothing here holds its tensors."""
+
+    family: str | None  # None: the native engine does not know it
+    title: str | None
+    steps: int
+    guidance: float | None
+    side: int | None  # pixels of width and height
+    sampler: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,18 @@ class Opened:
             return bool(self.base)
         except NotSupported:
             return False
+
+    @property
+    def facts(self) -> BaseFacts:
+        base, style = self.base if self.known else None, self.style(Drawing())
+        return BaseFacts(
+            base.family if base else None,
+            base.title if base else None,
+            style.steps,
+            style.guidance,
+            usual_side(self.pipeline),
+            own_sampler(self.pipeline),
+        )
 
     def runner(self, loader: Loader | None) -> Engine | Fallback:
         """What runs LoRAs on this base; raises NotSupported as the two do."""

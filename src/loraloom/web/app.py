@@ -19,7 +19,6 @@ from loraloom.web.page import add_page
 from loraloom.web.service import Service
 
 STATIC = Path(__file__).parent / "static"
-_LEAVE_SECONDS = 9.0
 
 _ABOUT = """Two APIs. `/api/v1`: loraloom's own, described in full here. `/sdapi/v1`: that of the Stable Diffusion WebUI, for programs that
 know it already. Every answer from 400 up is an ErrorAnswer."""
@@ -32,7 +31,7 @@ def create_app(service: Service, static: Path = STATIC) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.stop()
-        service.jobs.join(_LEAVE_SECONDS)
+        service.jobs.join()
 
     app = FastAPI(
         title="loraloom",

@@ -25,7 +25,7 @@ class KnownBase:
     def sha256(self) -> str | None:
         """Of the denoiser's weights, or of the checkpoint; None where they are large or not on this disk."""
         weights = _weights(self.source)
-        return weights and _sha256(weights, weights.stat().st_mtime_ns)
+        return _sha256(weights, weights.stat().st_mtime_ns) if weights else None
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""The queue: jobs wait in order, and one thread for each base draws them. Models are not thread-safe, so a session is its thread's alone."""
+"""The queue: jobs wait in order, and one thread for each base draws them. Models are not thread-safe: a session is its thread's alone."""
 
 import logging
 import threading
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("loraloom.web")
 _WORKERS = 2  # bases that are open at once
 _FINISH_SECONDS = 7.0  # that a running job has left when the server stops
+_LEAVE_SECONDS = 9.0  # after which nobody waits for its step any more
 
 Value = TypeVar("Value")
 
@@ -50,7 +51,7 @@ class Jobs:
         self._waiting: deque[Task | _Errand] = deque()
         self._tasks: dict[str, Task] = {}  # in order of arrival
         self._workers: list[_Worker] = []
-        self._closing = False
+        self._closing, self._leaving = False, 0.0
         self.edition = 0  # of the settings; a worker with an older one opens its session anew
 
     def submit(self, asked: Asked) -> Task:
@@ -124,7 +125,9 @@ class Jobs:
     def close(self) -> None:
         """Nothing is taken any more; what waits is interrupted, what runs has a few seconds to finish. Does not wait for it."""
         with self._changed:
-            self._closing = True
+            if self._closing:
+                return
+            self._closing, self._leaving = True, time.monotonic()
             waiting = [task for task in self._waiting if isinstance(task, Task)]
             self._waiting.clear()
             self._changed.notify_all()
@@ -133,11 +136,10 @@ class Jobs:
         for task in self.running():
             threading.Thread(target=self._hurry, args=(task,), daemon=True).start()
 
-    def join(self, seconds: float) -> None:
-        """Wait until all workers have left, at most so long."""
-        until = time.monotonic() + seconds
+    def join(self) -> None:
+        """Wait until all workers have left; not for a step that takes longer than a server that stops has time."""
         for worker in self._workers:
-            worker.join(max(0.0, until - time.monotonic()))
+            worker.join(max(0.0, self._leaving + _LEAVE_SECONDS - time.monotonic()))
 
     def _hurry(self, task: Task) -> None:
         try:
@@ -179,8 +181,8 @@ class Jobs:
         except LoraError as error:
             task.error = error
             self._end(task, "failed")
-        except Exception as error:  # noqa: BLE001 - a bug in one job must not take the worker and all others with it
-            log.error("job %s failed", task.id, exc_info=error)
+        except Exception as error:
+            log.exception("job %s failed", task.id)
             task.error = LoraError(f"a bug in loraloom ({type(error).__name__}); the server's log has its traceback")
             self._end(task, "failed")
         else:
@@ -211,7 +213,8 @@ class _Worker(threading.Thread):
         self._jobs = jobs
 
     def run(self) -> None:
-        session, opened = None, (None, -1)
+        session: Session | None = None
+        opened: tuple[str | None, int] = (None, -1)
         while work := self._jobs._next(self):
             wanted = (self.base, self._jobs.edition)
             if session is None or wanted != opened:

@@ -9,8 +9,8 @@ from starlette.staticfiles import StaticFiles
 _MISSING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>loraloom</title></head>
 <body><h1>loraloom is running</h1>
-<p>Its page is not built yet. In a clone of the project: <code>cd web &amp;&amp; npm ci &amp;&amp; npm run build</code>, then start the server again.
-Packages from PyPI have the page inside.</p>
+<p>Its page is not built yet. In a clone of the project: <code>cd web &amp;&amp; npm ci &amp;&amp; npm run build</code>, then start the
+server again. Packages from PyPI have the page inside.</p>
 <p>The APIs work without it: <a href="/docs">/docs</a>.</p></body></html>
 """
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from loraloom.catalogue import Catalogue
-    from loraloom.session import BaseFacts
+    from loraloom.generate.opened import BaseFacts
 
 log = logging.getLogger("loraloom.web")
 

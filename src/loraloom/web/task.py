@@ -85,7 +85,8 @@ class Task:
 
     def run(self, session: "Session", save: "Callable[[Image, str, str], str]") -> None:
         """Draw all parts. `save` writes a picture, its text and its title, and returns a note if it could not."""
-        for self.part, part in enumerate(self.asked.parts):
+        for number, part in enumerate(self.asked.parts):
+            self.part = number
             self.skipped.clear()
 
             def keep(_: int, picture: "Picture", part: Part = part) -> None:
@@ -133,9 +134,7 @@ class Task:
         problem = save(image, text, part.request.prompt) if self.asked.save else ""
         self.notes = tuple(dict.fromkeys((*self.notes, *picture.notes, *([problem] if problem else ()))))
         self.report = str(picture.report) if picture.report else ""
-        drawn = Drawn(
-            secrets.token_hex(8), png_bytes(image, text), image.width, image.height, picture.seed, picture.recipe, picture.notes
-        )
+        drawn = Drawn(secrets.token_hex(8), png_bytes(image, text), image.width, image.height, picture.seed, picture.recipe, picture.notes)
         self.pictures.append(drawn)
         self._told(self.id)
 

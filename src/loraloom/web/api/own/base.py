@@ -12,7 +12,7 @@ router = _router("base")
 
 
 @router.get("/base", summary="The base of the settings, and what it does by itself")
-async def get_base(service: Here, open: bool = False) -> BaseInfo:  # noqa: A002 - the name of the parameter in the address
+async def get_base(service: Here, open: bool = False) -> BaseInfo:
     """With `open=true` it is opened first, which may take a while; else much is not known before its first job."""
     base = service.base(None)
     facts = service.about(base)
@@ -25,8 +25,8 @@ async def get_base(service: Here, open: bool = False) -> BaseInfo:  # noqa: A002
         title=facts and facts.title,
         steps=facts and facts.steps,
         guidance=facts and facts.guidance,
-        width=facts and facts.width,
-        height=facts and facts.height,
+        width=facts and facts.side,
+        height=facts and facts.side,
         sampler=facts and facts.sampler,
     )
 

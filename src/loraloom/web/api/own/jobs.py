@@ -31,12 +31,12 @@ def get_jobs(service: Here) -> Jobs:
 
 
 @router.get("/jobs/{id}", responses=MISSING, summary="One job")
-def get_job(service: Here, id: str) -> Job:  # noqa: A002
+def get_job(service: Here, id: str) -> Job:
     return job_answer(service, service.jobs.get(id))
 
 
 @router.post("/jobs/{id}/interrupt", responses=MISSING, summary="Stop a job; its finished pictures stay")
-def interrupt_job(service: Here, id: str) -> Job:  # noqa: A002
+def interrupt_job(service: Here, id: str) -> Job:
     """At once if it waits, else after the current step. One that is over stays as it is."""
     task = service.jobs.get(id)
     service.jobs.interrupt(task)
@@ -49,7 +49,7 @@ def interrupt_job(service: Here, id: str) -> Job:  # noqa: A002
     response_class=Response,
     summary="The picture as it is now",
 )
-async def get_job_preview(service: Here, id: str) -> Response:  # noqa: A002
+async def get_job_preview(service: Here, id: str) -> Response:
     """Of a job that runs. Previews are made only while somebody looks, every half second at most."""
     task = service.jobs.get(id)
     loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ def get_networks(
     service: Here,
     q: Annotated[str, Query(max_length=1000)] = "",
     family: Annotated[str, Query(max_length=100)] = "",
-    type: Annotated[str, Query(max_length=100)] = "",  # noqa: A002 - the name of the parameter in the address
+    type: Annotated[str, Query(max_length=100)] = "",
 ) -> Networks:
     """`q`: words that all must be in name, family or trigger words. `families` and `types` are those of the whole library."""
     return _networks(service, q, family, type)
@@ -31,7 +31,7 @@ def refresh_networks(service: Here) -> Networks:
 
 
 @router.get("/networks/{id}", responses=MISSING, summary="One network with its notes and metadata")
-def get_network(service: Here, id: str) -> NetworkDetails:  # noqa: A002
+def get_network(service: Here, id: str) -> NetworkDetails:
     """The metadata is text of strangers."""
     with service.library() as library:
         return details(library, by_id(library, id), _family(service))
@@ -43,7 +43,7 @@ def get_network(service: Here, id: str) -> NetworkDetails:  # noqa: A002
     response_class=Response,
     summary="The picture of a network",
 )
-def get_network_preview(service: Here, id: str) -> Response:  # noqa: A002
+def get_network_preview(service: Here, id: str) -> Response:
     with service.library() as library:
         content = preview(library, by_id(library, id))
     return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
@@ -64,4 +64,4 @@ def _networks(service: Service, words: str = "", family: str = "", kind: str = "
 def _family(service: Service) -> str | None:
     """Of the settings' base, where it is known."""
     facts = service.about(service.base(None))
-    return facts and facts.family
+    return facts.family if facts else None

@@ -15,7 +15,7 @@ router = _router("pictures")
     response_class=Response,
     summary="A finished picture",
 )
-def get_picture(service: Here, id: str) -> Response:  # noqa: A002
+def get_picture(service: Here, id: str) -> Response:
     """The last pictures are kept in memory; older ones are in the output folder alone."""
     drawn = service.jobs.picture(id)
     headers = {"Cache-Control": "private, max-age=31536000, immutable", "Content-Disposition": f'inline; filename="{drawn.seed}.png"'}

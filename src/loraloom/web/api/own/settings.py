@@ -40,4 +40,6 @@ def _view(service: Service) -> SettingsView:
     settings = service.settings
     values = settings.model_dump(mode="json", exclude={"base"}) | {"base": service.base(None).name}
     held = settings.held
-    return SettingsView(values=values, fixed=tuple(name for name in values if name in held or name not in CHANGEABLE), file=str(settings_file()))
+    return SettingsView(
+        values=values, fixed=tuple(name for name in values if name in held or name not in CHANGEABLE), file=str(settings_file())
+    )

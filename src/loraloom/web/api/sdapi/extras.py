@@ -3,7 +3,7 @@
 import base64
 
 from PIL import Image, ImageOps
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from loraloom.errors import SettingsError
 from loraloom.generate.source import decode
@@ -37,7 +37,7 @@ class NamedPicture(BaseModel):
 
 
 class SeveralPictures(Enlarging):
-    imageList: list[NamedPicture]
+    image_list: list[NamedPicture] = Field(alias="imageList")
 
 
 class OneEnlarged(BaseModel):
@@ -79,9 +79,9 @@ def enlarge_one(body: OnePicture) -> OneEnlarged:
 
 @router.post("/extra-batch-images", summary="Enlarge several pictures")
 def enlarge_several(body: SeveralPictures) -> SeveralEnlarged:
-    if len(body.imageList) > _PICTURES:
-        raise SettingsError(f"imageList: {len(body.imageList)} pictures; at most {_PICTURES} at once")
-    return SeveralEnlarged(html_info="", images=[_enlarged(each.data, body) for each in body.imageList])
+    if len(body.image_list) > _PICTURES:
+        raise SettingsError(f"imageList: {len(body.image_list)} pictures; at most {_PICTURES} at once")
+    return SeveralEnlarged(html_info="", images=[_enlarged(each.data, body) for each in body.image_list])
 
 
 def _enlarged(text: str, body: Enlarging) -> str:

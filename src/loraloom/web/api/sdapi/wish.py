@@ -56,9 +56,7 @@ def read_wish(body: Generation, service: Service) -> Wish:
     request = ImageRequest.of(**values, seed=seed, pictures=batch * batches)
     first = request.seed or 0
     finish = canvas.finish if canvas and canvas.mask else None
-    parts = [
-        Part(request.model_copy(update={"seed": first + number * batch, "pictures": batch}), finish) for number in range(batches)
-    ]
+    parts = [Part(request.model_copy(update={"seed": first + number * batch, "pictures": batch}), finish) for number in range(batches)]
     return Wish(request, tuple(parts), base, tuple(ignored(body)))
 
 

@@ -1,0 +1,56 @@
+"""`loraloom serve`: the web page and the HTTP APIs."""
+
+import logging
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from loraloom.cli import options
+from loraloom.errors import SettingsError
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Others than this computer's own need --api-auth.")
+    ] = "127.0.0.1",
+    listen: Annotated[bool, typer.Option("--listen", help="Listen on all addresses of this computer: --host 0.0.0.0.")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 7860,
+    api_auth: Annotated[
+        str | None,
+        typer.Option("--api-auth", envvar="LORALOOM_API_AUTH", help="user:password that every request needs.", show_default=False),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option("--allow-origin", help="Pages of this site may use the API: https://example.org; may be repeated.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="A name that this server is called by, behind a proxy say; may be repeated.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen without a password: everybody who reaches this port can draw.")
+    ] = False,
+    lora_folder: options.LoraFolder = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve the web page, our HTTP API, and that of the Stable Diffusion WebUI; ends with Ctrl-C."""
+    try:
+        from loraloom.web.app import create_app
+        from loraloom.web.serving import Server
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"`serve` needs a package that is not installed ({error.name}): pip install 'loraloom[web]'") from error
+    from loraloom.settings import Settings
+    from loraloom.web.access import Access
+    from loraloom.web.service import Service
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    place = "0.0.0.0" if listen else host
+    access = Access.of(host=place, auth=api_auth, insecure=insecure, hosts=allow_host or (), origins=allow_origin or ())
+    service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()))
+
+    def ready(address: str) -> None:
+        print(f"loraloom serves {address}  (API: {address}/docs; Ctrl-C ends)", flush=True)
+        if open_page:
+            webbrowser.open(address)
+
+    Server(create_app(service), place, port, ready).serve_until_stopped()
