@@ -15,6 +15,7 @@ from loraloom.web.app import create_app
 from loraloom.web.service import Service
 from loraloom.web.serving import Server
 
+TIMEOUT = 300  # seconds: the first picture imports torch, and a test computer may be busy
 USER, PASSWORD = "weaver", "warp and weft"
 
 
@@ -27,10 +28,10 @@ class Running:
     client: requests.Session
 
     def get(self, path: str, **options):
-        return self.client.get(self.address + path, timeout=60, **options)
+        return self.client.get(self.address + path, timeout=TIMEOUT, **options)
 
     def post(self, path: str, **options):
-        return self.client.post(self.address + path, timeout=60, **options)
+        return self.client.post(self.address + path, timeout=TIMEOUT, **options)
 
     @property
     def port(self) -> int:
@@ -49,7 +50,7 @@ def running(service: Service, **options) -> Iterator[Running]:
     server = Server(create_app(service, **options), "127.0.0.1", 0, tell)
     thread = threading.Thread(target=server.serve_until_stopped, daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(TIMEOUT)
     with requests.Session() as client:
         yield Running(addresses[0], service, client)
     server.stop()
@@ -59,7 +60,7 @@ def running(service: Service, **options) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def make_service(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Service]:
-    """A service with folders of its own: `base` "tiny" unless it is given, a LoRA folder that may be filled, no settings of this computer."""
+    """A service with folders of its own, the base `tiny` unless another is given, and nothing of this computer."""
 
     def make(access: Access | None = None, **settings) -> Service:
         root = tmp_path_factory.mktemp("server")
