@@ -17,7 +17,8 @@ def test_nothing_odd_brings_the_server_down(server, monkeypatch):
     run = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.address}/openapi.json", "--checks", "not_a_server_error",
-            "--max-examples", "40", "--exclude-path", "/api/v1/events", "--request-timeout", "120", "--seed", "7", "--phases", "examples,coverage,fuzzing",
+            "--max-examples", "40", "--exclude-path", "/api/v1/events", "--request-timeout", "120", "--seed", "7",
+            "--phases", "examples,coverage,fuzzing",
         ],
         capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
