@@ -80,8 +80,9 @@ def test_webuiapi_every_call_of_the_contract(webui):
 
 
 def test_webuiapi_refuses_what_the_server_refuses(webui):
+    unit = webuiapi.ControlNetUnit(image=source(), module="canny", model="m")
     with pytest.raises(RuntimeError, match="ControlNet"):
-        webui.txt2img(prompt="x", controlnet_units=[webuiapi.ControlNetUnit(image=source(), module="canny", model="m")])
+        webui.txt2img(prompt="x", alwayson_scripts={}, controlnet_units=[unit])
 
 
 def test_webuiapi_with_a_password(closed):
@@ -223,6 +224,7 @@ def test_sd_backend_client_auth(closed):
         backend(closed, credentials_provider=lambda: (USER, "wrong")).get_samplers()
 
 
+@pytest.mark.filterwarnings("ignore")  # of its type checker, about its own types
 def test_aaa1111(server):
     """Every call but png_info, which knows two of the three keys that the WebUI answers, and what the WebUI has no other routes for."""
     from aaa1111 import AAA1111
