@@ -32,6 +32,7 @@ LAYERS = {
     "schedule": 0,
     "strength": 0,
     "settings": 0,
+    "settingsfile": 0,
     "lazy": 0,
 }
 SIBLINGS_APART = (3, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
-from loraloom.catalogue import Catalogue, Item
+from loraloom.catalogue import Catalogue, Finished, Item, finish
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
@@ -144,7 +144,9 @@ class Session:
         told = mistakes if request.lenient else None
         prompt, negative = _parse(request.prompt, told), _parse(request.negative_prompt, told)
         library = self._library([prompt, negative])
-        return prompt, negative, self._find([prompt], library, told), self._find([negative], library, told), tuple(mistakes)
+        named, named_negative = self._find([prompt], library, told), self._find([negative], library, told)
+        finished, finished_negative = self._finish(prompt, library), self._finish(negative, library, triggers=0)
+        return finished.prompt, finished_negative.prompt, named, named_negative, (*mistakes, *finished.notes)
 
     def _jobs(self, request: ImageRequest, begin: Source | None) -> tuple[Opened, list[Job]]:
         """The base, and a job for each picture of the request; all have the same mix."""
@@ -153,7 +155,7 @@ class Session:
         mix = Mix(self._stack(named, opened, request), self._stack(named_negative, opened, request))
         said = (*mistakes, *_notes(prompt))
         jobs = [
-            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, request.prompt, request.negative_prompt, said)
+            Job(Shot(_words(prompt), seed + i, _words(negative)), mix, prompt.source, negative.source, said)
             for i in range(request.pictures)
         ]
         return opened, jobs
@@ -165,15 +167,17 @@ class Session:
         prompts, negative = [parse(prompt) for prompt in request.prompts], parse(request.negative_prompt)
         columns = [(column, parse(column.tags)) for column in request.all_columns]
         library = self._library([*prompts, negative, *(tags for _, tags in columns)])
-        cells = [(prompt, column, tags, self._find([prompt, tags], library)) for prompt in prompts for column, tags in columns]
+        cells = [(prompt, column, self._find([prompt, tags], library)) for prompt in prompts for column, tags in columns]
         named_negative = self._find([negative], library)
+        negative = self._finish(negative, library, triggers=0).prompt
         opened = self._open(request.base)
         below = self._stack(named_negative, opened, request)
         jobs = []
-        for prompt, column, tags, named in cells:
-            shot = Shot(_joined(_words(prompt), _words(tags)), seed, _words(negative))
+        for prompt, column, named in cells:
+            cell = self._finish(parse(_joined(prompt.source, column.tags)), library)
+            shot = Shot(_words(cell.prompt), seed, _words(negative))
             mix = Mix(self._stack(named, opened, request), below)
-            jobs.append(Job(shot, mix, _joined(prompt.source, column.tags), request.negative_prompt, _notes(prompt)))
+            jobs.append(Job(shot, mix, cell.prompt.source, negative.source, (*_notes(prompt), *cell.notes)))
         drawn = draw_jobs(opened, jobs, request, on_step)
         rows = tuple(tuple(drawn[start : start + len(columns)]) for start in range(0, len(drawn), len(columns)))
         image = sheet(
@@ -216,6 +220,11 @@ class Session:
             catalogue.rescan()
         return catalogue
 
+    def _finish(self, prompt: Prompt, library: Catalogue, *, triggers: int | None = None) -> Finished:
+        """The prompt as it is drawn, and as its recipe tells it; `triggers` replaces the setting."""
+        count = self.settings.auto_apply_triggers if triggers is None else triggers
+        return finish(prompt, library, default=self.settings.default_strength, triggers=count, paths=self._paths)
+
     def _find(self, prompts: Sequence[Prompt], library: Catalogue, mistakes: list[str] | None = None) -> Named:
         """Each network once, with the sum of its tags' strengths, in the order in which they first appear. A name that leads to
         nothing is added to `mistakes` and left out where that is given.
@@ -225,7 +234,8 @@ class Session:
             for tag in prompt.loras:
                 with _at(tag, prompt, mistakes):
                     item = library.find(tag.name, paths=self._paths)
-                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength)
+                    preferred = library.facts(item, complete=False).strength
+                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength if preferred is None else preferred)
                     found[key] = (item, found[key][1] + strength if key in found else strength)
         return tuple(found.values())
 

@@ -1,27 +1,23 @@
 """Settings: what a person sets once. From the environment (`LORALOOM_*`), else a TOML file, else the defaults below."""
 
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from platformdirs import user_cache_path, user_config_path
-from pydantic import Field, ValidationError, field_validator
+from platformdirs import user_cache_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from loraloom.errors import SettingsError, suggestion
+from loraloom.settingsfile import change, read_document, settings_file, write_document
 
 
-def settings_file() -> Path:
-    """Where the settings are: `LORALOOM_SETTINGS` if it is set, else the user's own folder for configuration."""
-    named = os.environ.get("LORALOOM_SETTINGS")
-    return Path(named).expanduser() if named else user_config_path("loraloom") / "settings.toml"
+class Values(BaseModel):
+    """Every setting with its default. As one text the folders are separated as in PATH."""
 
-
-class Settings(BaseSettings):
-    """Every setting with its default. In the environment the folders are separated as in PATH."""
-
-    model_config = SettingsConfigDict(env_prefix="LORALOOM_", env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lora_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # searched at any depth, after the LoRAs of the package
     model_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # of bases that a server offers by name: checkpoints and diffusers' folders
@@ -46,6 +42,12 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_one(cls, value: Path) -> Path:
         return value.expanduser()
+
+
+class Settings(Values, BaseSettings):
+    """The values that count here: from the environment, else the file, else the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="LORALOOM_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     @property
     def library(self) -> tuple[Path, ...]:
@@ -73,6 +75,46 @@ class Settings(BaseSettings):
             raise SettingsError(f"{explain(error, known=cls.model_fields)}\n  (from {settings_file()} or LORALOOM_*)") from error
         except (OSError, ValueError) as error:  # not TOML, not text, not readable
             raise SettingsError(f"{settings_file()}: cannot be read as TOML: {error}") from error
+
+    @classmethod
+    def fixed(cls) -> tuple[str, ...]:
+        """The settings that the environment fixes: the file cannot change them."""
+        return tuple(name for name in cls.model_fields if _from_environment(name))
+
+    @classmethod
+    def save(cls, changes: Mapping[str, Any]) -> "Settings":
+        """Write these values into the settings file, None for the default, and return the settings as they are then. Values may be
+        texts, as in the environment. The rest of the file stays as it is, comments too.
+
+        Raises SettingsError for a name or value without meaning and for what the environment fixes, WriteFailed if the disk says
+        no; the file has not changed then.
+        """
+        held = [name for name in changes if name in cls.model_fields and _from_environment(name)]
+        if held:
+            names = ", ".join(_variable(name) for name in held)
+            raise SettingsError(f"{', '.join(held)}: fixed by the environment ({names}), so the file would not count; change it there")
+        path = settings_file()
+        document = read_document(path)
+        wanted = {**document.unwrap(), **changes}
+        try:
+            # A name that means nothing is refused even where its value is taken back, unless it is that line which goes.
+            unknown = {name for name in changes if name not in cls.model_fields and name not in document}
+            valid = Values.model_validate({name: value for name, value in wanted.items() if value is not None or name in unknown})
+        except ValidationError as error:
+            raise SettingsError(f"{explain(error, known=cls.model_fields)}\n  (nothing was written to {path})") from error
+        plain = valid.model_dump(mode="json")
+        change(document, {name: None if value is None else plain[name] for name, value in changes.items()})
+        write_document(path, document)
+        return cls.load()
+
+
+def _variable(name: str) -> str:
+    return f"LORALOOM_{name.upper()}"
+
+
+def _from_environment(name: str) -> bool:
+    """As pydantic-settings looks: in any case, and an empty value is none."""
+    return any(value and variable.upper() == _variable(name) for variable, value in os.environ.items())
 
 
 def _present(folder: Path) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from loraloom.bases import BASES
@@ -83,8 +84,8 @@ class _Clue(NamedTuple):
 
 
 def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Detection:
-    """The family that a file's header speaks for. Reads names, shapes and metadata only."""
-    told, seen = _from_metadata(metadata), _from_tensors(shapes)
+    """The family that a file's header speaks for. Reads names, shapes and metadata only; without shapes, what its metadata says."""
+    told, seen = _from_metadata(metadata), _from_tensors(shapes) if shapes else None
     if told is None and seen is None:
         return Detection(None, UNKNOWN, evidence=())
     if told and seen and told.title in seen.others:
@@ -113,10 +114,12 @@ def _from_metadata(metadata: Mapping[str, str]) -> _Clue | None:
     return _Clue("SD 2.x", "ss_v2 = True") if metadata.get("ss_v2") == "True" else None
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {base.version: base.title for base in BASES} | _VERSIONS
 
 
+@cache
 def _architectures() -> dict[str, str]:
     return {base.architecture: base.title for base in BASES} | _ARCHITECTURES
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,11 +43,11 @@ class Facts:
 class Structure(NamedTuple):
     """What follows from the entries of a header, and from what its metadata says of the base."""
 
-    family: str
-    title: str
-    types: tuple[str, ...]
-    modules: int
-    problem: str
+    family: str = ""
+    title: str = ""
+    types: tuple[str, ...] = ()
+    modules: int = 0
+    problem: str = ""
 
 
 Structures = MutableMapping[object, Structure]  # by layout
@@ -60,8 +60,8 @@ def read_told(item: Item) -> Facts:
     except LoraError as error:
         return _damaged(item, error)
     found = dialects.detect({}, metadata)
-    known = Facts(family=found.family or "", title=found.title if found.confident else "", complete=False)
-    return _with_texts(item, metadata, known)
+    known = Structure(found.family or "", found.title if found.confident else "")
+    return _facts(item, metadata, known, complete=False)
 
 
 def read_facts(item: Item, structures: Structures | None = None) -> Facts:
@@ -76,28 +76,31 @@ def read_facts(item: Item, structures: Structures | None = None) -> Facts:
                 structures[key] = structure
     except LoraError as error:
         return _damaged(item, error)
-    family, title, types, modules, problem = structure
-    return _with_texts(item, found.metadata, Facts(family=family, title=title, types=types, modules=modules, problem=problem))
+    return _facts(item, found.metadata, structure)
 
 
 def _structure(item: Item, header: Header) -> Structure:
     found = dialects.detect(header.shapes, header.metadata)
     base = by_family(found.family) if found.family else None
     if base is None:
-        return Structure(found.family or "", found.title, (), 0, f"made for {found.title}, which loraloom does not run yet")
+        return Structure(found.family or "", found.title, problem=f"made for {found.title}, which loraloom does not run yet")
     try:
         types = _types(header, dialects.match(header, base).groups)
     except LoraError as error:
-        return Structure(base.family, found.title, (), 0, _plain(item, error))
-    return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total(), "")
+        return Structure(base.family, found.title, problem=_plain(item, error))
+    return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total())
 
 
-def _with_texts(item: Item, metadata: Mapping[str, str], facts: Facts) -> Facts:
+def _facts(item: Item, metadata: Mapping[str, str], structure: Structure, *, read: bool = True, complete: bool = True) -> Facts:
     endings = [each.ending for each in item.beside]
     sidecar = read_sidecar(item.path, endings)
     words = triggers(sidecar, metadata)
-    return replace(
-        facts,
+    return Facts(
+        family=structure.family,
+        title=structure.title,
+        types=structure.types,
+        modules=structure.modules,
+        problem=structure.problem,
         rank=metadata.get("ss_network_dim", "")[:20],
         triggers=words.words,
         sure=words.sure,
@@ -109,12 +112,14 @@ def _with_texts(item: Item, metadata: Mapping[str, str], facts: Facts) -> Facts:
         notes=sidecar.notes,
         strength=sidecar.strength,
         preview=preview(item.path, endings),
+        read=read,
+        complete=complete,
     )
 
 
 def _damaged(item: Item, error: LoraError) -> Facts:
     # Subclasses say what is wrong with the content, FileError itself what the system said.
-    return _with_texts(item, {}, Facts(problem=_plain(item, error), read=type(error) is not FileError))
+    return _facts(item, {}, Structure(problem=_plain(item, error)), read=type(error) is not FileError)
 
 
 def _types(header: Header, groups: Mapping[Target, Mapping[str, str]]) -> "Counter[str]":

@@ -51,7 +51,11 @@ class Index:
 
     def store(self, facts: Mapping[Item, Facts]) -> None:
         """Remember these."""
-        rows = [(_key(item), _stamp(item), _ENCODER.encode(replace(known, preview=None))) for item, known in facts.items() if known.read]
+        rows = [
+            (_key(item), _stamp(item), _ENCODER.encode(known if known.preview is None else replace(known, preview=None)))
+            for item, known in facts.items()
+            if known.read
+        ]
         if self.path is None or not rows:
             return
         with suppress(OSError):  # SQLite will say that there is no such folder
@@ -79,6 +83,7 @@ class Index:
         assert self.path is not None
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT)) as connection:
+                connection.execute("PRAGMA synchronous = NORMAL")  # one wait for the disk less; what a power cut takes can be read again
                 _prepare(connection)
                 with connection:
                     done = work(connection)

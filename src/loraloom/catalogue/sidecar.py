@@ -65,6 +65,8 @@ def preview(path: Path, endings: Iterable[str]) -> Path | None:
 def read_sidecar(path: Path, endings: Iterable[str] = tuple(NOTES)) -> Sidecar:
     """The notes beside a network. Beside many networks lie other `.json` files: what is not understood says nothing."""
     there = set(endings)
+    if there.isdisjoint(NOTES):
+        return Sidecar()
     stem = path.name.removesuffix(".safetensors")
     found = {ending: _content(path.with_name(stem + ending)) for ending in NOTES if ending in there}
     words = (words for ending, content in found.items() for key in NOTES[ending] if (words := as_words(content.get(key))))

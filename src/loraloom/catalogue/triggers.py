@@ -3,13 +3,13 @@
 Order: `x.json`, `x.metadata.json`, `x.civitai.info`, `modelspec.trigger_phrase`, `modelspec.tags`, `ss_tag_frequency`.
 """
 
-from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
-from loraloom.catalogue.sidecar import MAX_WORDS, Sidecar, as_word, as_words
+from loraloom.catalogue.sidecar import MAX_WORD, MAX_WORDS, Sidecar, as_words
 
 
 class Triggers(NamedTuple):
@@ -26,21 +26,27 @@ def triggers(sidecar: Sidecar, metadata: Mapping[str, str]) -> Triggers:
     words = next((words for words in told if words), ())
     if words:
         return Triggers(words, words)
-    counts = _counts(metadata.get("ss_tag_frequency", "")).most_common(MAX_WORDS)
-    pictures = _pictures(metadata)
-    sure = tuple(tag for tag, count in counts if pictures and 2 * count >= pictures)
-    return Triggers(tuple(tag for tag, _ in counts), sure)
+    words, counts = _counted(metadata.get("ss_tag_frequency", ""))
+    pictures = _pictures(metadata) if words else 0
+    return Triggers(words, words[: sum(2 * count >= pictures for count in counts)] if pictures else ())
 
 
-def _counts(text: str) -> "Counter[str]":
-    """`{"10_name": {"tag": 12}}`, summed over folders."""
-    counts: Counter[str] = Counter()
-    for tags in _read(text, dict[str, dict[str, float]], {}).values():
-        for tag, count in tags.items():
-            word = as_word(tag)
-            if word and 0 < count < 1e15:
-                counts[word] += int(count)
-    return counts
+def _counted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The tags of `{"10_name": {"tag": 12}}` and how often they were counted over all folders; most frequent first, else in the
+    order of the file. Whole lists at once: a library has thousands of files with hundreds of tags."""
+    folders = list(_read(text, dict[str, dict[str, float]], {}).values())
+    counts: dict[str, float] = {}
+    for tags in folders:
+        stripped = dict(zip(map(str.strip, tags), tags.values(), strict=True))
+        if counts:
+            stripped = counts | {word: count + counts.get(word, 0) for word, count in stripped.items()}
+        counts = stripped
+    counts.pop("", None)
+    ranked = sorted(counts.items(), key=itemgetter(1), reverse=True)[:MAX_WORDS]
+    while ranked and ranked[-1][1] <= 0:
+        ranked.pop()
+    words, numbers = zip(*ranked, strict=True) if ranked else ((), ())
+    return (words if max(map(len, words), default=0) <= MAX_WORD else tuple(word[:MAX_WORD] for word in words)), numbers
 
 
 def _pictures(metadata: Mapping[str, str]) -> int:
@@ -55,6 +61,8 @@ def _pictures(metadata: Mapping[str, str]) -> int:
 
 
 def _read(text: str, kind: Any, default: Any) -> Any:
+    if not text:
+        return default
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError):

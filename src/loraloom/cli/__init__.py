@@ -22,6 +22,7 @@ from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.list import list_loras
 from loraloom.cli.serve import serve
+from loraloom.cli.settings import settings
 from loraloom.cli.train import train
 from loraloom.errors import (
     BaseError,
@@ -72,6 +73,8 @@ def _loraloom(
 app.command()(generate)
 app.command()(grid)
 app.command(name="list")(list_loras)
+# So that -1 is a value, not an option.
+app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)
 app.command()(serve)
 

@@ -1,7 +1,19 @@
 """The prompt language: text in, text and LoRA tags out. See docs/prompts.md."""
 
 from loraloom.prompts.emphasis import weighted
-from loraloom.prompts.prompt import Prompt, compose, parse, parse_lenient
+from loraloom.prompts.prompt import Prompt, compose, parse, parse_lenient, with_strengths
 from loraloom.prompts.tag import LoraTag
+from loraloom.prompts.triggers import Given, choose, give_triggers
 
-__all__ = ["LoraTag", "Prompt", "compose", "parse", "parse_lenient", "weighted"]
+__all__ = [
+    "Given",
+    "LoraTag",
+    "Prompt",
+    "choose",
+    "compose",
+    "give_triggers",
+    "parse",
+    "parse_lenient",
+    "weighted",
+    "with_strengths",
+]

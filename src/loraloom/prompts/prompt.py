@@ -1,7 +1,7 @@
 """A prompt: the text that the encoder sees, and the tags that left it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from loraloom.errors import PromptError
 from loraloom.prompts.emphasis import weighted
@@ -9,6 +9,7 @@ from loraloom.prompts.foreign import find_foreign
 from loraloom.prompts.grammar import read_tags
 from loraloom.prompts.removal import masked, without
 from loraloom.prompts.tag import LoraTag
+from loraloom.schedule import Schedule
 
 MAX_LENGTH = 100_000  # characters
 
@@ -59,6 +60,16 @@ def parse_lenient(text: str) -> tuple[Prompt, tuple[PromptError, ...]]:
 def compose(text: str, loras: Iterable[LoraTag]) -> str:
     """One prompt of a text and tags, the tags at its end."""
     return " ".join([part for part in (text, *map(str, loras)) if part])
+
+
+def with_strengths(prompt: Prompt, strengths: Mapping[int, float]) -> str:
+    """The source in which the tags at these columns have this first number; everything else is as it was written."""
+    pieces, place = [], 0
+    for tag in prompt.loras:
+        if tag.column in strengths:
+            pieces += [prompt.source[place : tag.column], str(replace(tag, first=Schedule.of(strengths[tag.column])))]
+            place = tag.column + tag.length
+    return "".join([*pieces, prompt.source[place:]])
 
 
 def _too_long(text: str) -> PromptError:

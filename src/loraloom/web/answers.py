@@ -57,7 +57,8 @@ def refusal(
 ) -> JSONResponse:
     """The answer for an error, in the WebUI's form."""
     answer = ErrorAnswer(error=error, detail=detail, errors=detail, hint=hint, mistake=mistake)
-    return JSONResponse(answer.model_dump(mode="json"), status, headers)
+    hang_up = {"Connection": "close"} if status == 413 else {}  # instead of reading on
+    return JSONResponse(answer.model_dump(mode="json"), status, {**(headers or {}), **hang_up})
 
 
 def explain_errors(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from loraloom.web import limits
@@ -40,7 +41,6 @@ def create_app(service: Service, static: Path = STATIC) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is at the same address
         redoc_url=None,
-        max_body_size=limits.BODY,
         generate_unique_id_function=_name,
     )
     app.state.service = service
@@ -48,6 +48,7 @@ def create_app(service: Service, static: Path = STATIC) -> FastAPI:
     for router in (*own.ROUTERS, *sdapi.ROUTERS, login, docs):
         app.include_router(router)
     add_page(app, static)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.BODY)  # of bodies that do not tell their length
     app.add_middleware(Guard, access=service.access, logins=service.logins)
     if service.access.origins:
         app.add_middleware(

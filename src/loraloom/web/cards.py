@@ -1,14 +1,14 @@
 """LoRA files of the library as the APIs show them, and their previews, encoded anew."""
 
 import io
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from loraloom.errors import NotFound
+from loraloom.errors import FileError, NotFound
 from loraloom.web.answers import NoSuch
 from loraloom.web.api.models import Network, NetworkDetails
 
@@ -27,7 +27,7 @@ def card(catalogue: "Catalogue", item: "Item", family: str | None) -> Network:
     return Network(
         id=item.id,
         name=item.name,
-        tag=catalogue.tag(item),
+        tag=tag(catalogue, item),
         folder=folder,
         family=facts.family,
         base=facts.title,
@@ -36,7 +36,7 @@ def card(catalogue: "Catalogue", item: "Item", family: str | None) -> Network:
         modules=facts.modules,
         triggers=facts.triggers,
         size=item.size,
-        modified=datetime.fromtimestamp(item.mtime_ns / 1e9, UTC),
+        modified=item.modified,
         hash=facts.hash,
         strength=facts.strength,
         preview=f"/api/v1/networks/{item.id}/preview" if facts.preview else None,
@@ -45,9 +45,23 @@ def card(catalogue: "Catalogue", item: "Item", family: str | None) -> Network:
     )
 
 
+def tag(catalogue: "Catalogue", item: "Item") -> str:
+    """What a prompt says for this file; never a folder of this computer."""
+    shortest = catalogue.tag(item)
+    return item.below if shortest == str(item.path) else shortest
+
+
 def details(catalogue: "Catalogue", item: "Item", family: str | None) -> NetworkDetails:
-    metadata = {name: value[:_TEXT] for name, value in catalogue.metadata(item).items()}
-    return NetworkDetails(**dict(card(catalogue, item, family)), notes=catalogue.facts(item).notes, metadata=metadata)
+    texts = {name: value[:_TEXT] for name, value in metadata(catalogue, item).items()}
+    return NetworkDetails(**dict(card(catalogue, item, family)), notes=catalogue.facts(item).notes, metadata=texts)
+
+
+def metadata(catalogue: "Catalogue", item: "Item") -> Mapping[str, str]:
+    """A stranger's text; none of a file that cannot be read, which its card says."""
+    try:
+        return catalogue.metadata(item)
+    except FileError:
+        return {}
 
 
 def by_id(catalogue: "Catalogue", network_id: str) -> "Item":

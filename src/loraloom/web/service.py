@@ -1,9 +1,7 @@
 """What all routes share: settings, rules, the library, the queue. One for each server; nothing here is global."""
 
 import logging
-import threading
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,8 +23,6 @@ from loraloom.web.limits import check_limits
 from loraloom.web.task import Asked, Part, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from PIL.Image import Image
 
     from loraloom.catalogue import Catalogue
@@ -49,27 +45,24 @@ class Service:
         self.jobs = Jobs(self.open_session, self.learn, self.save, self.feed)
         self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
         self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
-        self._lock = threading.RLock()
 
     def open_session(self) -> Session:
         """A session of its own for a thread. Names in prompts never reach the file system as paths."""
         return Session(self.settings, lora_folders=self.lora_folders, paths=False)
 
-    @contextmanager
-    def library(self) -> "Iterator[Catalogue]":
-        """The library as it is now, for this thread alone."""
-        with self._lock:
-            yield self.front.catalogue()
+    @property
+    def library(self) -> "Catalogue":
+        """The library as its last scan saw it; for any thread."""
+        return self.front.catalogue()
 
     def rescan(self) -> None:
         """See what has changed in the folders of LoRAs, and tell everybody."""
-        with self.library():
-            self.feed.tell(NETWORKS)
+        self.library.rescan()
+        self.feed.tell(NETWORKS)
 
     def change_settings(self, settings: Settings) -> None:
-        with self._lock:
-            self.settings = settings
-            self.front = self.open_session()
+        self.settings = settings
+        self.front = self.open_session()
         self.jobs.renew()
 
     def base(self, name: str | None) -> KnownBase:
@@ -93,8 +86,7 @@ class Service:
         base = self.base(request.base)
         wanted = [Part(part.request.model_copy(update={"base": base.source}), part.finish) for part in parts or [Part(request)]]
         try:
-            with self._lock:
-                self.front.check(wanted[0].request)
+            self.front.check(wanted[0].request)
         except LoraError as error:
             raise WrongRequest(error, request) from error
         return self.jobs.submit(Asked(request, base.source, wanted, save))

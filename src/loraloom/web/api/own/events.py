@@ -3,17 +3,16 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from loraloom.web.answers import NoSuch
 from loraloom.web.api.own.jobs import job_answer
-from loraloom.web.api.own.routes import BUSY, MISSING
-from loraloom.web.api.own.routes import router as _router
+from loraloom.web.api.own.routes import BUSY, ERRORS, MISSING, as_json
 from loraloom.web.feed import NETWORKS, Listener
 from loraloom.web.service import Here, Service
 
-router = _router("events")
+router = APIRouter(prefix="/api/v1", tags=["events"])
 
 
 async def _listening(service: Here, job: Annotated[str | None, Query(max_length=64)] = None) -> AsyncIterator[Listener]:
@@ -24,7 +23,7 @@ async def _listening(service: Here, job: Annotated[str | None, Query(max_length=
         yield listener
 
 
-@router.get("/events", response_class=EventSourceResponse, responses={**MISSING, **BUSY}, summary="Server-sent events")
+@router.get("/events", response_class=EventSourceResponse, responses=as_json(ERRORS, MISSING, BUSY), summary="Server-sent events")
 async def get_events(
     service: Here, listener: Annotated[Listener, Depends(_listening)], job: Annotated[str | None, Query(max_length=64)] = None
 ) -> AsyncIterator[ServerSentEvent]:

@@ -33,8 +33,7 @@ def refresh_networks(service: Here) -> Networks:
 @router.get("/networks/{id}", responses=MISSING, summary="One network with its notes and metadata")
 def get_network(service: Here, id: str) -> NetworkDetails:
     """The metadata is text of strangers."""
-    with service.library() as library:
-        return details(library, by_id(library, id), _family(service))
+    return details(service.library, by_id(service.library, id), _family(service))
 
 
 @router.get(
@@ -44,21 +43,19 @@ def get_network(service: Here, id: str) -> NetworkDetails:
     summary="The picture of a network",
 )
 def get_network_preview(service: Here, id: str) -> Response:
-    with service.library() as library:
-        content = preview(library, by_id(library, id))
+    content = preview(service.library, by_id(service.library, id))
     return Response(content, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
 
 
 def _networks(service: Service, words: str = "", family: str = "", kind: str = "") -> Networks:
-    with service.library() as library:
-        found = library.search(words, family=family or None, type=kind or None)
-        current = _family(service)
-        facts = [library.facts(item) for item in library.items]
-        return Networks(
-            networks=tuple(card(library, item, current) for item in found),
-            families=tuple(sorted({each.family for each in facts if each.family})),
-            types=tuple(sorted({name for each in facts for name in each.types})),
-        )
+    library, current = service.library, _family(service)
+    found = library.search(words, family=family or None, type=kind or None)
+    facts = [library.facts(item) for item in library.items]
+    return Networks(
+        networks=tuple(card(library, item, current) for item in found),
+        families=tuple(sorted({each.family for each in facts if each.family})),
+        types=tuple(sorted({name for each in facts for name in each.types})),
+    )
 
 
 def _family(service: Service) -> str | None:

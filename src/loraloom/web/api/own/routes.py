@@ -11,5 +11,11 @@ MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "descrip
 BUSY: dict[int | str, dict[str, Any]] = {429: {"model": ErrorAnswer, "description": "The server has as much to do as it takes"}}
 
 
+def as_json(*errors: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The same for a route whose answers are of another type than its errors."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    return {status: {"description": told["description"], "content": content} for some in errors for status, told in some.items()}
+
+
 def router(topic: str) -> APIRouter:
     return APIRouter(prefix="/api/v1", tags=[topic], responses=ERRORS)

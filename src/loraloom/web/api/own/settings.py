@@ -1,5 +1,6 @@
 """The settings: what the page shows, and the few that may be changed from here."""
 
+import os
 from typing import Annotated, Any
 
 from fastapi import Body
@@ -39,7 +40,7 @@ def change_settings(service: Here, changes: Annotated[dict[str, Any], Body(max_l
 def _view(service: Service) -> SettingsView:
     settings = service.settings
     values = settings.model_dump(mode="json", exclude={"base"}) | {"base": service.base(None).name}
-    held = settings.held
+    held = [name for name in Settings.model_fields if os.environ.get(f"LORALOOM_{name.upper()}")]
     return SettingsView(
         values=values, fixed=tuple(name for name in values if name in held or name not in CHANGEABLE), file=str(settings_file())
     )

@@ -12,6 +12,7 @@ from loraloom.errors import NotFound
 from loraloom.prompts import parse_lenient
 from loraloom.web.answers import NoSuch
 from loraloom.web.api.sdapi.routes import router as _router
+from loraloom.web.cards import metadata, tag
 from loraloom.web.service import Here
 
 router = _router("LoRA")
@@ -28,8 +29,8 @@ class LoraItem(BaseModel):
 
 @router.get("/loras", summary="The LoRAs of the library")
 def list_loras(service: Here) -> list[LoraItem]:
-    with service.library() as library:
-        return [_item(library, item) for item in library.items]
+    library = service.library
+    return [_item(library, item) for item in library.items]
 
 
 @router.post("/refresh-loras", summary="Scan the folders; answers when that is done")
@@ -40,11 +41,11 @@ def refresh_loras(service: Here) -> dict[str, str]:
 
 @router.get("/lora", summary="One LoRA by its name")
 def get_lora(service: Here, lora: Annotated[str, Query(max_length=1000)]) -> LoraItem:
-    with service.library() as library:
-        try:
-            return _item(library, library.find(lora, paths=False))
-        except NotFound as error:
-            raise NoSuch(str(error)) from error
+    library = service.library
+    try:
+        return _item(library, library.find(lora, paths=False))
+    except NotFound as error:
+        raise NoSuch(str(error)) from error
 
 
 @router.get("/loaded-loras", summary="Names of the LoRAs that the running jobs use")
@@ -55,9 +56,9 @@ def loaded_loras(service: Here) -> list[str]:
 
 
 def _item(library: Catalogue, item: Item) -> LoraItem:
-    name = library.tag(item)
-    metadata = {key: _value(text) for key, text in library.metadata(item).items()}
-    return LoraItem(name=name, alias=next(iter(library.facts(item).aliases), name), path=item.below + SUFFIX, metadata=metadata)
+    name = tag(library, item)
+    values = {key: _value(text) for key, text in metadata(library, item).items()}
+    return LoraItem(name=name, alias=next(iter(library.facts(item).aliases), name), path=item.below + SUFFIX, metadata=values)
 
 
 def _value(text: str) -> Any:
