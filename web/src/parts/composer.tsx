@@ -11,7 +11,7 @@ export function Composer() {
   const running = jobs.find((job) => job.state === "running") ?? jobs.find((job) => !isOver(job));
   const elsewhere = mistake !== null && mistake.field == null;
   return (
-    <section className="composer" aria-label="Prompt">
+    <section className="composer" aria-label="Composer">
       <form
         onSubmit={(event) => {
           event.preventDefault();

@@ -28,7 +28,7 @@ export function NetworkDialog({ network, close }: { network: Network; close: () 
           {facts(network).map(([name, value]) => (
             <div key={name}>
               <dt>{name}</dt>
-              <dd>{value}</dd>
+              <dd>{name === "Hash" || name === "In a prompt" ? <code>{value}</code> : value}</dd>
             </div>
           ))}
         </dl>

@@ -17,7 +17,7 @@ export function SettingsPage() {
     <div className="settings">
       <section aria-labelledby="settings-networks">
         <h2 id="settings-networks">Networks</h2>
-        <Setting name="lora_folders" label="LoRA folders" help="Searched at any depth, after the LoRAs of the package and before ./loras. One a line.">
+        <Setting name="lora_folders" label="LoRA folders" help="Searched at any depth, after the LoRAs of the package and before ./loras; one a line.">
           {(field) => <ListInput {...field} />}
         </Setting>
         <Setting name="default_strength" label="Default strength" help="Of a LoRA without a number, unless it has a preferred strength of its own.">
