@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
+from playwright import sync_api as sync
 
-sync = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright: pip install 'loraloom[dev]'")
-from PIL import Image  # noqa: E402
-
-from tests.web.conftest import PASSWORD, TIMEOUT, USER  # noqa: E402
+from conftest import PASSWORD, TIMEOUT, USER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the tests of the page need a browser: apt-get install chromium")
@@ -24,10 +23,11 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the tests of the page 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 PICTURES = os.environ.get("LORALOOM_PICTURES")
 PATIENT = TIMEOUT * 1000  # milliseconds
+sync.expect.set_options(timeout=60_000)  # the computer may be busy
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync.Browser"]:
+def browser() -> Iterator[sync.Browser]:
     with sync.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # the sandbox is not for root
         yield browser
@@ -37,15 +37,17 @@ def browser() -> Iterator["sync.Browser"]:
 class Watched:
     """A page of its own storage that writes down what must not happen: requests elsewhere, violations of the policy, errors."""
 
-    def __init__(self, browser: "sync.Browser", address: str, enter: bool = False, **options) -> None:
+    def __init__(self, browser: sync.Browser, address: str, enter: bool = False, **options) -> None:
         self.context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"} | options))
         self.faults: list[str] = []
         self.context.expose_binding("fault", lambda _, text: self.faults.append(text))
-        self.context.add_init_script("addEventListener('securitypolicyviolation', e => fault('policy: ' + e.violatedDirective + e.blockedURI))")
+        self.context.add_init_script(
+            "addEventListener('securitypolicyviolation', e => fault('policy: ' + e.violatedDirective + e.blockedURI))"
+        )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("console", lambda message: self._console(message))
+        self.page.on("console", self._console)
         self.page.on("request", lambda request: self._request(request.url, address))
         if enter:
             assert self.context.request.post(f"{address}/login", form={"username": USER, "password": PASSWORD}).ok
@@ -181,9 +183,8 @@ def test_trigger_words_are_applied_as_the_settings_say(watched):
         page.get_by_role("spinbutton", name="Steps").fill("2")
         watched.draw(1)
         page.locator(".frame .drawn").click()
-        assert page.get_by_role("dialog").get_by_label("Recipe").inner_text().startswith("penguin <lora:delft:1>, zvz") or (
-            "zvz" in page.get_by_role("dialog").get_by_label("Recipe").inner_text().split("\n")[0]
-        )
+        recipe = page.get_by_role("dialog").get_by_label("Recipe").inner_text()
+        assert re.search(r"\bzvz\b", recipe.splitlines()[0]), recipe
         page.keyboard.press("Escape")
     finally:
         page.request.patch(f"{page.url}api/v1/settings", data={"auto_apply_triggers": 0})
@@ -192,12 +193,12 @@ def test_trigger_words_are_applied_as_the_settings_say(watched):
 def test_a_job_is_seen_while_it_runs_and_can_be_interrupted(watched):
     page = watched.page
     watched.prompt().fill("owl <lora:delft:1>")
-    page.get_by_role("spinbutton", name="Steps").fill("1000")
+    page.get_by_role("spinbutton", name="Steps").fill("500")
     page.get_by_role("button", name=re.compile("^Draw")).click()
     sync.expect(page.get_by_alt_text("The picture as it is now")).to_be_visible(timeout=PATIENT)
-    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 1000$"))).to_be_visible()
+    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 500$"))).to_be_visible()
     page.reload()
-    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 1000$"))).to_be_visible()
+    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 500$"))).to_be_visible()
     page.get_by_role("region", name="Pictures").get_by_role("button", name="Interrupt").click()
     sync.expect(page.get_by_text("Interrupted before the first picture.")).to_be_visible(timeout=PATIENT)
 
@@ -274,4 +275,6 @@ def faults_of_access(page) -> list[str]:
     if not page.evaluate("'axe' in window"):
         page.add_script_tag(content=AXE.read_text())
     found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']})")
-    return [f"{fault['id']}: {node['html'][:120]} {node['failureSummary'][:200]}" for fault in found["violations"] for node in fault["nodes"]]
+    return [
+        f"{fault['id']}: {node['html'][:120]} {node['failureSummary'][:200]}" for fault in found["violations"] for node in fault["nodes"]
+    ]

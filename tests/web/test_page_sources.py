@@ -5,8 +5,9 @@ import json
 import re
 from pathlib import Path
 
-from loraloom.web.app import STATIC
 from tools import openapi, prompt_cases
+
+from loraloom.web.app import STATIC
 
 WEB = Path(__file__).parents[2] / "web"
 AGAIN = "make page"  # renews it
@@ -40,6 +41,10 @@ def test_few_packages_and_all_from_the_public_registry():
     package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
     assert len(package["dependencies"]) <= 12
     lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))
-    outside = {name for name, entry in lock["packages"].items() if not entry.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")}
+    outside = {
+        name
+        for name, entry in lock["packages"].items()
+        if not entry.get("resolved", "https://registry.npmjs.org/").startswith("https://registry.npmjs.org/")
+    }
     assert not outside
     assert all("integrity" in entry for name, entry in lock["packages"].items() if name)
