@@ -9,12 +9,17 @@ DEMO := outputs/demo.png
 # across busy cores take fifty times as long.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
-.PHONY: help demo test test-long lint types format clean
+NPM := npm --prefix web --no-update-notifier
+PAGE := src/loraloom/web/static
+PAGE_READY := web/node_modules/.ready
+
+.PHONY: help demo test test-long lint types page page-check format clean
 
 help:
 	@echo "make demo       draw a sheet with the embedded base and its LoRAs (sets up $(VENV) first)"
 	@echo "make test       lint, types and every law at its small size (sets up $(VENV) first)"
 	@echo "make test-long  the same laws at full size, and the benchmarks with a verdict"
+	@echo "make page       build the web page's script and style into $(PAGE) (needs node)"
 	@echo "make format     ruff format and safe fixes"
 	@echo "make clean      remove $(VENV) and caches"
 
@@ -39,11 +44,11 @@ demo: $(READY)
 	@echo "    $(BIN)/loraloom train examples/delft --trigger zvz --output loras/mine.safetensors"
 	@echo "    $(BIN)/loraloom list"
 
-test: $(READY) lint types
+test: $(READY) lint types page-check
 	@echo "==> tests"
 	$(PYTEST) -m "not long"
 
-test-long: $(READY) lint types
+test-long: $(READY) lint types page-check
 	@echo "==> tests at full size"
 	$(PYTEST)
 	$(BIN)/python -m benchmarks.style_fidelity --check
@@ -57,9 +62,29 @@ types: $(READY)
 	@echo "==> types"
 	$(BIN)/mypy
 
+$(PAGE_READY): web/package.json web/package-lock.json
+	@command -v npm >/dev/null || { echo "the web page is built with node 20.19 or later: https://nodejs.org"; exit 1; }
+	@echo "==> fetching what the page is built with (once)"
+	$(NPM) ci --silent
+	@touch $@
+
+# What the page is built from, in the order in which one comes from the other.
+page: $(READY) $(PAGE_READY)
+	$(BIN)/python -m tools.openapi web/src/api/openapi.json
+	$(BIN)/python -m tools.prompt_cases web/tests/prompt/cases.json
+	$(NPM) run --silent types
+	$(NPM) run --silent build
+
+# The committed page is the one that its source gives, byte for byte.
+page-check: $(PAGE_READY)
+	@echo "==> page: types, lint, laws, and the same bytes from its source"
+	$(NPM) run --silent check
+	$(NPM) run --silent build -- --outDir ../build/page --logLevel warn
+	diff --recursive --brief build/page $(PAGE) || { echo "the built page is not that of its source: make page"; exit 1; }
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) web/node_modules build/page .pytest_cache .mypy_cache .ruff_cache

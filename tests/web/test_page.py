@@ -1,0 +1,280 @@
+"""The page in a real browser against a real server: from a LoRA's card to a picture, with nothing from elsewhere.
+
+LORALOOM_PICTURES=docs/images writes the pictures of the documentation as well.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from playwright import sync_api as sync
+
+from conftest import PASSWORD, TIMEOUT, USER
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the tests of the page need a browser: apt-get install chromium")
+
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+PICTURES = os.environ.get("LORALOOM_PICTURES")
+PATIENT = TIMEOUT * 1000  # milliseconds
+sync.expect.set_options(timeout=60_000)  # the computer may be busy
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync.Browser]:
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # the sandbox is not for root
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page of its own storage that writes down what must not happen: requests elsewhere, violations of the policy, errors."""
+
+    def __init__(self, browser: sync.Browser, address: str, enter: bool = False, **options) -> None:
+        self.context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"} | options))
+        self.faults: list[str] = []
+        self.context.expose_binding("fault", lambda _, text: self.faults.append(text))
+        self.context.add_init_script(
+            "addEventListener('securitypolicyviolation', e => fault('policy: ' + e.violatedDirective + e.blockedURI))"
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("console", self._console)
+        self.page.on("request", lambda request: self._request(request.url, address))
+        if enter:
+            assert self.context.request.post(f"{address}/login", form={"username": USER, "password": PASSWORD}).ok
+        self.page.goto(address)
+
+    def _console(self, message) -> None:
+        # A refused request is written there by the browser itself; the page shows why.
+        if message.type == "error" and not re.search("the server responded with a status of 4", message.text):
+            self.faults.append(f"console: {message.text}")
+
+    def _request(self, url: str, address: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != urlsplit(address).netloc:
+            self.faults.append(f"elsewhere: {url}")
+
+    def prompt(self):
+        return self.page.get_by_role("textbox", name="Prompt", exact=True)
+
+    def draw(self, pictures: int) -> list[str]:
+        """Press the button; the addresses of the job's pictures when all have come."""
+        with self.page.expect_response(lambda answer: answer.url.endswith("/api/v1/jobs") and answer.request.method == "POST") as asked:
+            self.page.get_by_role("button", name=re.compile("^Draw")).click()
+        job = asked.value.json()["id"]
+        self.page.wait_for_function(
+            "async ([job, count]) => (await (await fetch('/api/v1/jobs/' + job)).json()).pictures.length === count",
+            arg=[job, pictures],
+            timeout=PATIENT,
+            polling=500,
+        )
+        shown = self.page.locator(".frame .drawn img")
+        sync.expect(shown).to_have_count(pictures)
+        return [shown.nth(index).get_attribute("src") for index in range(pictures)]
+
+    def shoot(self, name: str, **options) -> None:
+        if PICTURES:
+            self.page.screenshot(path=Path(PICTURES) / f"page-{name}.png", **options)
+
+
+@pytest.fixture
+def watched(browser, server) -> Iterator[Watched]:
+    """The page; at the end nothing that must not happen has happened."""
+    watched = Watched(browser, server.address)
+    yield watched
+    watched.context.close()
+    assert watched.faults == []
+
+
+def pixels(server, url: str) -> bytes:
+    answer = server.get(url, stream=True)
+    assert answer.status_code == 200
+    return Image.open(answer.raw).convert("RGB").tobytes()
+
+
+def test_from_a_card_to_a_picture(watched, server):
+    page, prompt = watched.page, watched.prompt()
+    prompt.fill("octopus")
+    page.get_by_role("spinbutton", name="Seed").fill("7")
+    page.get_by_role("spinbutton", name="Steps").fill("6")
+    (plain,) = watched.draw(1)
+
+    page.get_by_role("searchbox", name="Search LoRAs").fill("ZVZ")
+    cards = page.get_by_role("region", name="Networks").get_by_role("listitem")
+    sync.expect(cards).to_have_count(1)
+    page.get_by_role("button", name="delft: add to the prompt").click()
+    sync.expect(prompt).to_have_value("octopus <lora:delft:1>")
+    page.get_by_label("Strength of delft", exact=True).fill("0.8")
+    sync.expect(prompt).to_have_value("octopus <lora:delft:0.8>")
+    page.get_by_role("button", name="zvz").click()
+    sync.expect(prompt).to_have_value("octopus, zvz <lora:delft:0.8>")
+    page.get_by_label("Search LoRAs").fill("")
+    (styled,) = watched.draw(1)
+    assert pixels(server, plain) != pixels(server, styled)
+
+    prompt.fill("octopus, zvz <lora:delft:0.2>")
+    sync.expect(page.get_by_label("Strength of delft", exact=True)).to_have_value("0.2")
+    page.get_by_role("button", name="zvz").click()
+    page.get_by_role("button", name="delft: take out of the prompt").click()
+    sync.expect(prompt).to_have_value("octopus")
+    (again,) = watched.draw(1)
+    assert again != plain
+    assert pixels(server, again) == pixels(server, plain)
+
+
+def test_a_recipe_comes_back_and_survives_a_reload(watched, server):
+    page, prompt = watched.page, watched.prompt()
+    prompt.fill("castle <lora:line:0.7>")
+    page.get_by_role("spinbutton", name="Steps").fill("3")
+    page.get_by_role("spinbutton", name="Pictures").fill("2")
+    urls = watched.draw(2)
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("something else")
+    page.reload()
+    sync.expect(prompt).to_have_value("something else")
+    shown = page.locator(".frame .drawn")
+    sync.expect(shown).to_have_count(2)
+    shown.nth(1).click()
+    dialog = page.get_by_role("dialog")
+    recipe = dialog.get_by_label("Recipe").inner_text()
+    assert recipe.startswith("castle <lora:line:0.7>\n")
+    assert "Steps: 3" in recipe
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="Download").click()
+    assert Image.open(download.value.path()).text["parameters"] == recipe
+    dialog.get_by_role("button", name="Use this recipe").click()
+    sync.expect(dialog).to_have_count(0)
+    sync.expect(prompt).to_have_value("castle <lora:line:0.7>")
+    (again,) = watched.draw(1)
+    assert pixels(server, again) == pixels(server, urls[1])
+
+
+def test_a_mistake_is_shown_at_its_place(watched):
+    page, prompt = watched.page, watched.prompt()
+    prompt.fill("🐙 octopus <lora:delft:much>")
+    prompt.press("Control+Enter")
+    sync.expect(page.get_by_role("alert")).to_contain_text('"much" is not a number')
+    sync.expect(prompt).to_have_attribute("aria-invalid", "true")
+    assert page.locator(".behind em").inner_text() == "much"
+    assert prompt.evaluate("field => field.value.slice(field.selectionStart, field.selectionEnd)") == "much"
+    prompt.press_sequentially("0.5")
+    sync.expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_trigger_words_are_applied_as_the_settings_say(watched):
+    page = watched.page
+    page.get_by_role("button", name="Settings").click()
+    field = page.get_by_label("Apply trigger words")
+    sync.expect(page.get_by_label("LoRA folders")).to_be_disabled()
+    try:
+        field.fill("-1")
+        field.press("Enter")
+        sync.expect(page.get_by_text("Kept.")).to_be_visible()
+        page.get_by_role("button", name="Generate").click()
+        watched.prompt().fill("penguin <lora:delft:1>")
+        page.get_by_role("spinbutton", name="Steps").fill("2")
+        watched.draw(1)
+        page.locator(".frame .drawn").click()
+        recipe = page.get_by_role("dialog").get_by_label("Recipe").inner_text()
+        assert re.search(r"\bzvz\b", recipe.splitlines()[0]), recipe
+        page.keyboard.press("Escape")
+    finally:
+        page.request.patch(f"{page.url}api/v1/settings", data={"auto_apply_triggers": 0})
+
+
+def test_a_job_is_seen_while_it_runs_and_can_be_interrupted(watched):
+    page = watched.page
+    watched.prompt().fill("owl <lora:delft:1>")
+    page.get_by_role("spinbutton", name="Steps").fill("500")
+    page.get_by_role("button", name=re.compile("^Draw")).click()
+    sync.expect(page.get_by_alt_text("The picture as it is now")).to_be_visible(timeout=PATIENT)
+    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 500$"))).to_be_visible()
+    page.reload()
+    sync.expect(page.get_by_text(re.compile(r"^Step \d+ of 500$"))).to_be_visible()
+    page.get_by_role("region", name="Pictures").get_by_role("button", name="Interrupt").click()
+    sync.expect(page.get_by_text("Interrupted before the first picture.")).to_be_visible(timeout=PATIENT)
+
+
+def test_what_strangers_wrote_is_text(watched, server, lora_folder):
+    shutil.copy(Path(__file__).parents[2] / "src/loraloom/assets/loras/tiny/line.safetensors", lora_folder / "stranger.safetensors")
+    evil = '<img src=x onerror=alert(1)><a href="javascript:alert(1)">x</a>'
+    (lora_folder / "stranger.json").write_text(json.dumps({"activation text": evil, "notes": evil}))
+    page = watched.page
+    try:
+        page.get_by_role("button", name="Scan the folders again").click()
+        page.get_by_role("button", name="About stranger").click()
+        dialog = page.get_by_role("dialog")
+        sync.expect(dialog.get_by_role("heading", name="stranger")).to_be_visible()
+        sync.expect(dialog.get_by_text(evil, exact=True).first).to_be_visible()
+        assert dialog.locator("a, img[src='x']").count() == 0
+    finally:
+        for path in lora_folder.glob("stranger*"):
+            path.unlink()
+        server.post("/api/v1/networks/refresh")
+
+
+def test_whose_session_has_ended_gets_a_form(browser, closed):
+    watched = Watched(browser, closed.address, enter=True)
+    page = watched.page
+    card = page.get_by_role("button", name="delft: add to the prompt")
+    sync.expect(card).to_be_visible()
+    watched.context.clear_cookies()
+    page.get_by_role("button", name=re.compile("^Draw")).click()
+    page.get_by_label("User").fill(USER)
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    sync.expect(page.get_by_role("alert")).to_have_text("wrong user or password")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    sync.expect(card).to_be_visible()
+    watched.context.close()
+    assert watched.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 900, 390])
+def test_everybody_can_use_it(browser, server, scheme, width):
+    """axe-core finds no fault, nothing is wider than the window, and the keyboard reaches everything in the order of the page."""
+    watched = Watched(browser, server.address, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    page = watched.page
+    watched.prompt().fill("octopus, zvz <lora:delft:1:te=0.5> <lora:line:0~0.7>")
+    if width == 1440 and scheme == "light":
+        page.get_by_role("spinbutton", name="Seed").fill("7")
+        page.get_by_role("spinbutton", name="Pictures").fill("2")
+        watched.draw(2)
+    page.locator(".frame, .strip").first.wait_for()
+    page.wait_for_load_state("load")
+    if width != 900:
+        watched.shoot(scheme if width == 1440 else f"narrow-{scheme}")
+    for place in ("Generate", "Networks", "Settings"):
+        button = page.get_by_role("navigation").get_by_role("button", name=re.compile(f"^{place}"))
+        if not button.is_visible():
+            continue
+        button.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        assert faults_of_access(page) == [], place
+    page.get_by_role("navigation").get_by_role("button", name="Generate").click()
+    watched.prompt().focus()
+    page.keyboard.press("Tab")
+    reached = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert reached == "Parts of delft"
+    watched.context.close()
+    assert watched.faults == []
+
+
+def faults_of_access(page) -> list[str]:
+    """What axe-core says of the page as it stands, WCAG 2.2 AA."""
+    if not page.evaluate("'axe' in window"):
+        page.add_script_tag(content=AXE.read_text())
+    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']})")
+    return [
+        f"{fault['id']}: {node['html'][:120]} {node['failureSummary'][:200]}" for fault in found["violations"] for node in fault["nodes"]
+    ]
