@@ -133,7 +133,7 @@ def test_from_a_card_to_a_picture(watched, server):
 
 def test_a_recipe_comes_back_and_survives_a_reload(watched, server):
     page, prompt = watched.page, watched.prompt()
-    prompt.fill("castle <lora:line:0.7>")
+    prompt.fill("castle <lora:mulberry:0.7>")
     page.get_by_role("spinbutton", name="Steps").fill("3")
     page.get_by_role("spinbutton", name="Pictures").fill("2")
     urls = watched.draw(2)
@@ -145,14 +145,14 @@ def test_a_recipe_comes_back_and_survives_a_reload(watched, server):
     shown.nth(1).click()
     dialog = page.get_by_role("dialog")
     recipe = dialog.get_by_label("Recipe").inner_text()
-    assert recipe.startswith("castle <lora:line:0.7>\n")
+    assert recipe.startswith("castle <lora:mulberry:0.7>\n")
     assert "Steps: 3" in recipe
     with page.expect_download() as download:
         dialog.get_by_role("link", name="Download").click()
     assert Image.open(download.value.path()).text["parameters"] == recipe
     dialog.get_by_role("button", name="Use this recipe").click()
     sync.expect(dialog).to_have_count(0)
-    sync.expect(prompt).to_have_value("castle <lora:line:0.7>")
+    sync.expect(prompt).to_have_value("castle <lora:mulberry:0.7>")
     (again,) = watched.draw(1)
     assert pixels(server, again) == pixels(server, urls[1])
 
@@ -204,7 +204,7 @@ def test_a_job_is_seen_while_it_runs_and_can_be_interrupted(watched):
 
 
 def test_what_strangers_wrote_is_text(watched, server, lora_folder):
-    shutil.copy(Path(__file__).parents[2] / "src/loraloom/assets/loras/tiny/line.safetensors", lora_folder / "stranger.safetensors")
+    shutil.copy(Path(__file__).parents[2] / "src/loraloom/assets/loras/tiny/mulberry.safetensors", lora_folder / "stranger.safetensors")
     evil = '<img src=x onerror=alert(1)><a href="javascript:alert(1)">x</a>'
     (lora_folder / "stranger.json").write_text(json.dumps({"activation text": evil, "notes": evil}))
     page = watched.page
@@ -245,7 +245,7 @@ def test_everybody_can_use_it(browser, server, scheme, width):
     """axe-core finds no fault, nothing is wider than the window, and the keyboard reaches everything in the order of the page."""
     watched = Watched(browser, server.address, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
     page = watched.page
-    watched.prompt().fill("octopus, zvz <lora:delft:1:te=0.5> <lora:line:0~0.7>")
+    watched.prompt().fill("octopus, zvz <lora:delft:1:te=0.5> <lora:mulberry:0~0.7>")
     if width == 1440 and scheme == "light":
         page.get_by_role("spinbutton", name="Seed").fill("7")
         page.get_by_role("spinbutton", name="Pictures").fill("2")
