@@ -12,10 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from live import PASSWORD, TIMEOUT, USER
 from PIL import Image
 from playwright import sync_api as sync
-
-from conftest import PASSWORD, TIMEOUT, USER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the tests of the page need a browser: apt-get install chromium")
@@ -115,7 +114,7 @@ def test_from_a_card_to_a_picture(watched, server):
     sync.expect(prompt).to_have_value("octopus <lora:delft:1>")
     page.get_by_label("Strength of delft", exact=True).fill("0.8")
     sync.expect(prompt).to_have_value("octopus <lora:delft:0.8>")
-    page.get_by_role("button", name="zvz").click()
+    page.get_by_role("button", name="zvz", exact=True).click()
     sync.expect(prompt).to_have_value("octopus, zvz <lora:delft:0.8>")
     page.get_by_label("Search LoRAs").fill("")
     (styled,) = watched.draw(1)
@@ -123,7 +122,7 @@ def test_from_a_card_to_a_picture(watched, server):
 
     prompt.fill("octopus, zvz <lora:delft:0.2>")
     sync.expect(page.get_by_label("Strength of delft", exact=True)).to_have_value("0.2")
-    page.get_by_role("button", name="zvz").click()
+    page.get_by_role("button", name="zvz", exact=True).click()
     page.get_by_role("button", name="delft: take out of the prompt").click()
     sync.expect(prompt).to_have_value("octopus")
     (again,) = watched.draw(1)

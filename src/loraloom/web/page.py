@@ -1,9 +1,10 @@
 """The page: the built front end, or a plain page that says how to build it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 _MISSING = """<!doctype html>
@@ -16,11 +17,27 @@ server again. Packages from PyPI have the page inside.</p>
 
 
 def add_page(app: FastAPI, static: Path) -> None:
-    """Serve `static` at `/`, below all other routes. StaticFiles answers with files below the folder only."""
+    """Serve `static`: its folders, each file at its top, `index.html` at `/`. StaticFiles answers with files below the folder only.
+
+    Not all of it in one mount at `/`: that would match every address, and a GET of what only takes POST were 404 instead of 405.
+    """
     if (static / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=static, html=True), name="page")
+        inside = static.resolve()
+        for item in sorted(path for path in static.iterdir() if path.resolve().is_relative_to(inside)):
+            if item.is_dir():
+                app.mount(f"/{item.name}", StaticFiles(directory=item), name=item.name)
+            else:
+                place = "/" if item.name == "index.html" else f"/{item.name}"
+                app.add_api_route(place, _answer_with(item), methods=["GET", "HEAD"], include_in_schema=False)
         return
 
     @app.get("/", include_in_schema=False, response_class=HTMLResponse)
     def missing_page() -> str:
         return _MISSING
+
+
+def _answer_with(path: Path) -> Callable[[], FileResponse]:
+    def answer() -> FileResponse:
+        return FileResponse(path)
+
+    return answer
