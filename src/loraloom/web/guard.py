@@ -17,6 +17,8 @@ from loraloom.web.headers import HEADERS
 
 OPEN = frozenset({("GET", "/api/v1/health"), ("HEAD", "/api/v1/health"), ("POST", "/login")})
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
+# Makes a browser ask for credentials; not where our own page fetches something: it has a form for that.
+_BASIC = {"WWW-Authenticate": 'Basic realm="loraloom", charset="UTF-8"'}
 _WRONG_SECONDS = 0.5  # before a wrong password is answered
 
 
@@ -77,7 +79,7 @@ class Guard:
             "Unauthorized",
             "wrong user or password" if given else "this server needs a user and a password",
             hint="HTTP Basic credentials, or POST /login",
-            headers={"WWW-Authenticate": 'Basic realm="loraloom", charset="UTF-8"'},
+            headers=None if headers.get("sec-fetch-dest") == "empty" else _BASIC,
         )
 
 
