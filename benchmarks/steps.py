@@ -157,8 +157,8 @@ def by_count(
             goal = f"bound ≤ {null[1] + ALLOWED[count]:.3f} {'met' if good else 'MISSED' if null[1] <= QUIET else 'not judged'}"
             why = "" if null[1] <= QUIET else f"; not judged: plain against plain is above {QUIET}, the machine is too busy"
             missed += [] if good else [f"k = {count}: bound {upper:.3f}, allowed {null[1] + ALLOWED[count]:.3f}{why}"]
-        if added[count] > own:  # fewer where a small layer takes one dense change
-            missed.append(f"k = {count}: {added[count]:,} FLOPs were added, more than the ranks' own {own:,}")
+        if added[count] != own:
+            missed.append(f"k = {count}: {added[count]:,} FLOPs were added, the ranks' own are {own:,}")
         gflop = f"{added[count] / 1e9:.3f} GFLOP, {added[count] / own:.3f} × the ranks' own"
         lines.append((str(count), f"{median:.3f}", f"{upper:.3f}", f"{theirs_median:.3f}", gflop, goal))
     head = ("k", "median ratio", "upper 95 %", "PEFT's median", "added", "goal")
