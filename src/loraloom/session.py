@@ -1,6 +1,5 @@
 """The session: settings, catalogue, opened bases and parsed files together. The only room that knows all the others."""
 
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
-from loraloom.catalogue import Catalogue, Finished, Item, finish
+from loraloom.catalogue import Catalogue, Finished, Item, finish, own_strength
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
@@ -19,7 +18,7 @@ from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
 from loraloom.generate.opened import BaseFacts, Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
-from loraloom.generate.request import Drawing, GridRequest, ImageRequest
+from loraloom.generate.request import Drawing, GridRequest, ImageRequest, random_seed
 from loraloom.generate.source import source
 from loraloom.lorafile import LoraFile, Mix, Stack
 from loraloom.prompts import LoraTag, Prompt, parse, parse_lenient
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 _PIPELINES = 2  # kept at once
 _FILE_BYTES = 2**30  # of parsed files, kept at once: five large SDXL networks, or a thousand of tiny's
-_RANDOM_SEEDS = 2**32  # short enough to read out
 
 Value = TypeVar("Value")
 Named = Sequence[tuple[Item, Strength]]
@@ -234,8 +232,8 @@ class Session:
             for tag in prompt.loras:
                 with _at(tag, prompt, mistakes):
                     item = library.find(tag.name, paths=self._paths)
-                    preferred = library.facts(item, complete=False).strength
-                    key, strength = item.path.resolve(), tag.strength(self.settings.default_strength if preferred is None else preferred)
+                    key = item.path.resolve()
+                    strength = tag.strength(own_strength(library.facts(item, complete=False), self.settings.default_strength))
                     found[key] = (item, found[key][1] + strength if key in found else strength)
         return tuple(found.values())
 
@@ -290,7 +288,7 @@ def _notes(prompt: Prompt) -> tuple[str, ...]:
 
 
 def _seed(request: Drawing) -> int:
-    return secrets.randbelow(_RANDOM_SEEDS) if request.seed is None else request.seed
+    return random_seed() if request.seed is None else request.seed
 
 
 def _caption(picture: Picture) -> str:

@@ -2,7 +2,7 @@
 
 from loraloom.catalogue.catalogue import Catalogue
 from loraloom.catalogue.facts import Facts
-from loraloom.catalogue.finish import Finished, finish
+from loraloom.catalogue.finish import Finished, finish, own_strength
 from loraloom.catalogue.scan import Item, scan
 
-__all__ = ["Catalogue", "Facts", "Finished", "Item", "finish", "scan"]
+__all__ = ["Catalogue", "Facts", "Finished", "Item", "finish", "own_strength", "scan"]

@@ -8,6 +8,7 @@ setting that asks for more words than this one did gives more.
 from typing import NamedTuple
 
 from loraloom.catalogue.catalogue import Catalogue
+from loraloom.catalogue.facts import Facts
 from loraloom.errors import NotFound
 from loraloom.prompts import Prompt, choose, give_triggers, parse_lenient, with_strengths
 
@@ -17,6 +18,11 @@ _PLAIN = 1.0  # what a tag without a number means to everybody
 class Finished(NamedTuple):
     prompt: Prompt
     notes: tuple[str, ...] = ()
+
+
+def own_strength(facts: Facts, default: float) -> float:
+    """What a tag without a number means for this network: its preferred strength, else `default`."""
+    return default if facts.strength is None else facts.strength
 
 
 def finish(prompt: Prompt, library: Catalogue, *, default: float, triggers: int, paths: bool = True) -> Finished:
@@ -33,7 +39,7 @@ def finish(prompt: Prompt, library: Catalogue, *, default: float, triggers: int,
         except NotFound:
             continue
         facts = library.facts(item, complete=False)
-        own = default if facts.strength is None else facts.strength
+        own = own_strength(facts, default)
         if tag.first is None and (own != _PLAIN or default != _PLAIN):
             strengths[tag.column] = own
         if not tag.strength(own).is_zero:

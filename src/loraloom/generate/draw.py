@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Pixels drawn at once. Small pictures gain (a step of one 64 px picture is mostly overhead), large ones only cost memory.
 _BATCH_PIXELS = 2 * 512 * 512
 _BATCH = 16
-_LOOK = 64
+_LOOK = 64  # latents a side that a look decodes at most
 
 
 @dataclass(frozen=True)

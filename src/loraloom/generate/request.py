@@ -1,5 +1,6 @@
 """What to draw: one definition for the command line, the HTTP schema and the recipe in the picture. No torch."""
 
+import secrets
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,6 +14,11 @@ from loraloom.settings import explain
 MAX_SEED = 2**53  # whole in JavaScript and JSON readers; the seeds of a batch count up from the first
 MAX_SIDE = 8192
 MAX_CELLS = 1024  # of a grid
+
+
+def random_seed() -> int:
+    """A seed for who gave none: short enough to read out."""
+    return secrets.randbelow(2**32)
 
 
 def _eights(side: int) -> int:

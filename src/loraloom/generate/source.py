@@ -29,7 +29,7 @@ def source(request: ImageRequest) -> Source | None:
     if request.image is None:
         return None
     image = decode(request.image, "image").convert("RGB")
-    size = request.width or _eights(image.width), request.height or _eights(image.height)
+    size = request.width or eights(image.width), request.height or eights(image.height)
     mask = None if request.mask is None else ImageOps.fit(decode(request.mask, "mask").convert("L"), size)
     return Source(ImageOps.fit(image, size, Image.Resampling.LANCZOS), mask, request.denoise)
 
@@ -55,5 +55,6 @@ def decode(text: str, name: str) -> "Picture":
     return Image.alpha_composite(ground, upright.convert("RGBA"))
 
 
-def _eights(side: int) -> int:
+def eights(side: int) -> int:
+    """The nearest side that a drawing can have, in pixels."""
     return max(_EIGHT, round(side / _EIGHT) * _EIGHT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from loraloom.errors import SettingsError
-from loraloom.generate.source import decode
+from loraloom.generate.source import decode, eights
 from loraloom.web import limits
 from loraloom.web.api.sdapi.body import ImageToImage
 from loraloom.web.task import encoded
@@ -103,7 +103,7 @@ def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 def _size(body: ImageToImage, image: Image.Image) -> tuple[int, int]:
     """Of the drawing, checked before anything of this size is made. Raises SettingsError."""
-    wide, high = body.width or _eights(image.width), body.height or _eights(image.height)
+    wide, high = body.width or eights(image.width), body.height or eights(image.height)
     if min(wide, high) < 8 or wide * high > limits.PIXELS:
         raise SettingsError(f"width × height: {wide}×{high}; at least 8 a side, at most {limits.PIXELS} pixels in all")
     return wide, high
@@ -111,7 +111,3 @@ def _size(body: ImageToImage, image: Image.Image) -> tuple[int, int]:
 
 def _radius(blur: int | None) -> int:
     return min(max(0, blur or 0), _BLUR)
-
-
-def _eights(side: int) -> int:
-    return max(8, round(side / 8) * 8)

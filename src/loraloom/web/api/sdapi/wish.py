@@ -1,11 +1,10 @@
 """From a WebUI request to ours: one job of `n_iter` parts with `batch_size` pictures each."""
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from loraloom.errors import SettingsError
-from loraloom.generate.request import ImageRequest
+from loraloom.generate.request import ImageRequest, random_seed
 from loraloom.prompts import parse_lenient
 from loraloom.web import limits
 from loraloom.web.api.sdapi.body import Generation, ImageToImage
@@ -15,8 +14,6 @@ from loraloom.web.api.sdapi.support import ignored, refuse_unsupported
 from loraloom.web.bases import KnownBase
 from loraloom.web.service import Service
 from loraloom.web.task import Part
-
-_RANDOM_SEEDS = 2**32
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def read_wish(body: Generation, service: Service) -> Wish:
         values |= {"width": canvas.image.width, "height": canvas.image.height, "image": as_text(canvas.image)}
         values |= {"mask": canvas.mask and as_text(canvas.mask)}
         values |= {} if body.denoising_strength is None else {"denoise": body.denoising_strength}
-    seed = secrets.randbelow(_RANDOM_SEEDS) if body.seed in (None, -1) else body.seed
+    seed = random_seed() if body.seed in (None, -1) else body.seed
     request = ImageRequest.of(**values, seed=seed, pictures=batch * batches)
     first = request.seed or 0
     finish = canvas.finish if canvas and canvas.mask else None
