@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from benchmarks.measured import CLOCKS, RESULTS, Times, machine, options, span, table
+from benchmarks.measured import CLOCKS, Times, machine, options, span, table, write_result
 from loraloom.bases.base import Base
 from loraloom.bases.detect import by_family
 from loraloom.catalogue import Catalogue
@@ -163,8 +163,7 @@ def main() -> None:
         text, good = report(times, counts, f"{rounds} rounds, {arguments.clock} time")
     print(text)
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "catalogue.md").write_text(text, "utf-8")
+        write_result("catalogue", text)
     if arguments.check and not good:
         sys.exit(1)
 

@@ -1,7 +1,8 @@
 """Attach, merge, swap, change and remove a network at full size.  `python -m benchmarks.engine [--base sd1|sdxl] [--quick] [--check]`
 
-Peers: diffusers/PEFT, kohya's merge re-enacted, and a bare loop that reads the file and adds up @ down in place, all in one run
-on one pipeline, medians of interleaved rounds. Writes benchmarks/results/engine_<base>.md, with a profile where a goal is missed.
+Peers: diffusers/PEFT, LyCORIS, the merges of kohya and SD.Next re-enacted, and a bare loop that reads the file and adds up @ down in
+place, all in one run on one pipeline, medians of interleaved rounds. Writes benchmarks/results/engine_<base>.md, with a profile where
+a goal is missed.
 """
 
 import cProfile
@@ -17,10 +18,23 @@ from typing import Any
 import torch
 
 from benchmarks.fullsize import FULL_SIZES, FullSize, open_base, save_base, save_network
-from benchmarks.measured import CLOCKS, RESULTS, Times, machine, options, span, table
-from benchmarks.peers import Peft, Saved, bare_loop, copies, copy_back, kohya_loop, silence, touched
+from benchmarks.measured import CLOCKS, Times, machine, options, span, table, write_result
+from benchmarks.peers import (
+    Peft,
+    Saved,
+    bare_loop,
+    copies,
+    copy_back,
+    kohya_loop,
+    lycoris_merge,
+    sdnext_loop,
+    sdnext_undo,
+    silence,
+    touched,
+)
 from loraloom.dialects import read
 from loraloom.engine import Engine, Report
+from loraloom.engine.live import weight_of
 from loraloom.engine.plan import Wish
 from loraloom.lorafile import LoraFile, Mix
 from loraloom.schedule import Schedule
@@ -45,7 +59,8 @@ class Row:
 def rows(full: FullSize) -> list[Row]:
     """quality.md's goals for this base."""
     sd1 = full.family == "sd1"
-    merged = (("PEFT load + fuse", 6.0), ("kohya's loop", 3.0)) if sd1 else (("PEFT load + fuse", 2.5),)
+    loops = (("kohya's loop", 3.0), ("SD.Next's loop", 3.0), ("LyCORIS", 3.0)) if sd1 else ()
+    merged = (("PEFT load + fuse", 6.0 if sd1 else 2.5), *loops)
     return [
         Row("file → attached, nothing merged", "attach branch", (("PEFT load", 8.0 if sd1 else 10.0),)),
         Row("file → merged", "attach merged", merged, ("bare loop", 1.5 if sd1 else 1.3)),
@@ -167,13 +182,25 @@ class Bench:
         with self.times.of("bare loop"):
             bare_loop(self.paths["a"], self.modules, STRENGTH)
         self.saved.restore()
-        if self.full.dtype == torch.float32:  # in half precision kohya's rounds every product, which is another result
-            with self.times.of("kohya's loop"):
-                kohya_loop(self.paths["a"], self.modules, STRENGTH)
-            self.saved.restore()
+        if self.full.dtype == torch.float32:  # in half precision these multiply as the model is stored: another result, for minutes
+            self._loops()
         kept = copies(self.modules)
         with self.times.of("copy of the weights"):
             copy_back(self.modules, kept)
+
+    def _loops(self) -> None:
+        with self.times.of("kohya's loop"):
+            kohya_loop(self.paths["a"], self.modules, STRENGTH)
+        self.saved.restore()
+        before = [weight_of(layer) for layer, _ in self.modules.values()]
+        with self.times.of("SD.Next's loop"):
+            sdnext_loop(self.paths["a"], self.modules, STRENGTH)
+        sdnext_undo(self.modules, before)
+        with self.times.of("LyCORIS"):
+            changed = lycoris_merge(self.paths["a"], self.pipeline, STRENGTH)
+        if changed != self.full.modules:
+            raise ValueError(f"LyCORIS changed {changed} modules, expected {self.full.modules}")
+        self.saved.restore()
 
     def first(self) -> None:
         """A merge right after opening also makes every touched page of the mapped base the process's own."""
@@ -257,8 +284,7 @@ def main() -> None:
         text, good = report(bench, f"{rounds} interleaved rounds, {arguments.clock} time")
     print(text)
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"engine_{full.family}.md").write_text(text, "utf-8")
+        write_result(f"engine_{full.family}", text)
     if arguments.check and not good:
         sys.exit(1)
 

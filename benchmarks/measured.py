@@ -32,6 +32,13 @@ def options(program: str, described: str | None, *, rounds: int, quick: str) -> 
     return parser
 
 
+def write_result(name: str, text: str) -> None:
+    """A page under results/; runs of several threads have pages of their own."""
+    threads = torch.get_num_threads()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / (f"{name}.md" if threads == 1 else f"{name}_{threads}_threads.md")).write_text(text, "utf-8")
+
+
 class Times:
     """Seconds by name, a list for each: one of every round."""
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.fullsize import SD1, open_base, save_base, save_network
-from benchmarks.measured import RESULTS, machine, table
+from benchmarks.measured import machine, table, write_result
 from benchmarks.peers import silence
 from loraloom.dialects import read
 from loraloom.engine import Engine
@@ -153,8 +153,7 @@ def main() -> None:
     text = "\n\n".join(parts) + "\n"
     print(text)
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "memory.md").write_text(text, "utf-8")
+        write_result("memory", text)
     if arguments.check and broken:
         sys.exit(1)
 

@@ -1,7 +1,8 @@
-"""The same jobs done by others, in the same process on the same pipeline: PEFT through diffusers, and kohya's merge re-enacted."""
+"""The same jobs done by others, in the same process on the same pipeline: PEFT through diffusers, LyCORIS, and the merges of kohya and
+SD.Next re-enacted."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ Touched = Mapping[str, tuple[nn.Module, LoRA]]  # by target: the live module, an
 
 def silence() -> None:
     """PEFT loads into a text encoder with pages of warnings, which take time too."""
-    for name in ("transformers", "diffusers", "peft"):
+    for name in ("transformers", "diffusers", "peft", "LyCORIS"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -81,6 +82,43 @@ def kohya_loop(path: Path, modules: Touched, strength: float) -> None:
         product = (up.flatten(1) @ down.flatten(1)).view(weight.shape)
         state["weight"] = (weight + strength * product * adapter.multiplier).to(weight.dtype)
         layer.load_state_dict(state)
+
+
+def sdnext_loop(path: Path, modules: Touched, strength: float) -> None:
+    """SD.Next's `network_calc_weights` and `network_apply_weights` (modules/lora/lora_apply.py), name look-up left out: a backup of
+    each weight, the product, and a new parameter that is their sum."""
+    load_file(path)
+    for layer, adapter in modules.values():
+        weight = weight_of(layer)
+        backup = weight.detach().clone()
+        up, down = adapter.up.to(weight.dtype), adapter.down.to(weight.dtype)
+        product = (up.flatten(1) @ down.flatten(1)).view(weight.shape) * (strength * adapter.multiplier)
+        layer.weight = nn.Parameter(backup + product, requires_grad=False)
+        layer.__dict__["_backup"] = backup
+
+
+def sdnext_undo(modules: Touched, before: Sequence[Tensor]) -> None:
+    """The parameters that the loop replaced, back where they were, so that the next job finds the base as it was opened."""
+    for (layer, _), parameter in zip(modules.values(), before, strict=True):
+        layer.weight = parameter  # the very object
+        del layer.__dict__["_backup"]
+
+
+def lycoris_merge(path: Path, pipeline: Any, strength: float) -> int:
+    """LyCORIS' own loader and merge for kohya's files; the modules that it changed. Its names want the `text_model.` that
+    transformers 5 dropped."""
+    from lycoris.config import PRESET
+    from lycoris.kohya import LycorisNetworkKohya, create_network_from_weights
+    from lycoris.wrapper import LycorisNetwork
+
+    LycorisNetworkKohya.apply_preset(PRESET["attn-mlp"])  # its default names the time embedding twice and stops there (4.1)
+
+    text = nn.Module()
+    text.text_model = pipeline.text_encoder
+    network, _ = create_network_from_weights(1.0, str(path), None, text, pipeline.unet)
+    network.loras = [*network.text_encoder_loras, *network.unet_loras]
+    LycorisNetwork.merge_to(network, strength)
+    return len(network.loras)
 
 
 class Saved:

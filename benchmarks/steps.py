@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
 from benchmarks.fullsize import SD1, open_base, save_base, save_network
-from benchmarks.measured import CLOCKS, RESULTS, Clock, machine, options, span, table
+from benchmarks.measured import CLOCKS, Clock, machine, options, span, table, write_result
 from benchmarks.peers import Peft, silence
 from loraloom.dialects import read
 from loraloom.engine import Engine
@@ -243,8 +243,8 @@ def main() -> None:
     text = "\n\n".join(parts) + "\n"
     print(text)
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "steps.md").write_text(text, "utf-8")
+        write_result("steps", text)
+    if not arguments.quick and arguments.threads == 1:
         plot(seconds, counts, PICTURE)
     if arguments.check and missed:
         sys.exit(1)

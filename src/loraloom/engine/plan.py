@@ -53,7 +53,7 @@ class _Rates:
     @classmethod
     def of(cls, device: str) -> "_Rates":
         if device == "cpu":
-            return cls(8e10 * torch.get_num_threads(), 9e9, 60e-6)
+            return cls(7e10 * torch.get_num_threads(), 7.5e9, 60e-6)
         return cls(5e13, 1e12, 60e-6)
 
 
