@@ -182,7 +182,7 @@ def test_force_reads_what_fits_and_says_that_it_was_forced(tmp_path):
     assert (found.base, len(found.adapters)) == ("tiny", 1)
     assert "was made for loraloom tiny 2" in found.warnings[0]
     assert found.warnings[0].endswith("and this was forced")
-    with pytest.raises(ShapeMismatch, match=r"the adapter gives \[320, 2048\], unet\..* of SD 1.x has \[320, 768\]"):
+    with pytest.raises(ShapeMismatch, match=r"the adapter gives \[320, 2048\], the module has \[320, 768\]"):
         read(lora(tmp_path, width=2048), SD1, force=True)
 
 

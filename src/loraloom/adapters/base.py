@@ -4,6 +4,7 @@ A field declares its file suffix once, with `key`; reading, writing, detection, 
 follow from the fields. Subclasses write the mathematics only. torch is bound here, lazily: recognising a file needs shapes.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -39,6 +40,9 @@ class Adapter(ABC):
 
     name: ClassVar[str]  # the field's word for this type: "lora", "loha", ...
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv"})  # of modules that this type can change
+    reads_weight: ClassVar[bool] = False  # whether the delta depends on the base weight's values
+
+    bias: "Tensor | None" = key("diff_b", optional=True)  # [out], added to the module's bias
 
     @classmethod
     @cache
@@ -98,6 +102,18 @@ class Adapter(ABC):
         for suffix in cls.numbers() & shapes.keys():
             if any(length != 1 for length in shapes[suffix]):
                 raise BadTensor(f"{cls.name}: {suffix} is one number, not {list(shapes[suffix])}")
+        if len(shapes.get("diff_b", (1,))) != 1:
+            raise BadTensor(f"{cls.name}: diff_b is a bias, one number for each output, not {list(shapes['diff_b'])}")
+
+    @classmethod
+    def misfit(cls, shapes: Mapping[str, Shape], target: Shape) -> str | None:
+        """Why checked tensors of these shapes do not fit a weight of shape `target`, or None."""
+        given = cls.delta_shape(shapes, target)
+        if given != target:
+            return f"the adapter gives {list(given)}, the module has {list(target)}"
+        if "diff_b" in shapes and shapes["diff_b"] != target[:1]:
+            return f"diff_b {list(shapes['diff_b'])} is not the bias of {target[0]} outputs"
+        return None
 
     @classmethod
     @abstractmethod
@@ -115,11 +131,16 @@ class Adapter(ABC):
 
     def bias_delta(self, bias: "Tensor") -> "Tensor | None":
         """The change of the module's bias at strength 1, float32, or None."""
-        return None
+        return None if self.bias is None else self.bias.to(bias.device, torch.float32)
 
     @abstractmethod
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
-        """What strength 1 adds to y = layer(x), y's shape; computed in the dtype of x."""
+        """What strength 1 adds to y = layer(x), y's shape, the bias's change included; computed in the dtype of x."""
+
+    def bound(self, weight: "Tensor") -> "Adapter":
+        """An adapter of the same delta on this very weight whose `branch` is cheap: what depends on the weight, and what would be
+        worked out at every call, is worked out once. The adapter itself where nothing is."""
+        return self
 
     def factors(self, shape: Shape) -> "tuple[Tensor, Tensor] | None":
         """Exact float32 (down [r, in·kernel], up [out, r]) with up @ down = delta for a weight of `shape`, or None."""
@@ -127,9 +148,11 @@ class Adapter(ABC):
 
     def thin(self, shape: Shape) -> "tuple[Tensor, Tensor, float] | None":
         """`factors` as (down, up, factor) with delta = factor · up @ down: the file's own tensors in its own dtype where they are
-        factors already, so that nothing is copied."""
+        factors already, so that nothing is copied. None too where they have so many ranks that they are no thinner than the weight."""
         pair = self.factors(shape)
-        return None if pair is None else (*pair, 1.0)
+        if pair is None or pair[0].numel() + pair[1].numel() >= math.prod(shape):
+            return None
+        return (*pair, 1.0)
 
     def scaling(self) -> tuple[int, float] | None:
         """(rank, what multiplies the product: alpha/rank), or None for types without a rank."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class LoRA(Adapter):
     name: ClassVar[str] = "lora"
+    kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv", "embedding"})
 
     down: "Tensor" = key("lora_down.weight")  # [rank, in, *kernel]; with mid: [rank, in, 1, 1]
     up: "Tensor" = key("lora_up.weight")  # [out, rank], on convolutions [out, rank, 1, 1]
@@ -28,7 +29,6 @@ class LoRA(Adapter):
     alpha: "Tensor | None" = key("alpha", optional=True, number=True)  # none: the scale is 1
     scale: "Tensor | None" = key("scale", optional=True, number=True)  # replaces alpha/rank
     scalar: "Tensor | None" = key("scalar", optional=True, number=True)  # one more factor
-    bias: "Tensor | None" = key("diff_b", optional=True)  # [out], added to the module's bias
 
     @classmethod
     def check(cls, shapes: Mapping[str, Shape]) -> None:
@@ -95,9 +95,6 @@ class LoRA(Adapter):
         down, up = self.factors(tuple(weight.shape))
         return (up.to(weight.device) @ down.to(weight.device)).reshape(weight.shape)
 
-    def bias_delta(self, bias: "Tensor") -> "Tensor | None":
-        return None if self.bias is None else self.bias.to(bias.device, torch.float32)
-
     def factors(self, shape: Shape) -> "tuple[Tensor, Tensor]":
         """Always exact; the rank stays the file's own, a Tucker core is folded into down."""
         down, up = self.down.float(), self.up.float().flatten(1)
@@ -120,6 +117,9 @@ class LoRA(Adapter):
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
         """up(multiplier · down(x)) + bias; the scale goes where the tensor is smallest."""
+        if isinstance(layer, torch.nn.Embedding):  # x are the rows' numbers
+            down, up, factor = self.thin(tuple(layer.weight.shape))
+            return (torch.nn.functional.embedding(x, up.to(y.dtype)) * factor) @ down.to(y.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if isinstance(layer, torch.nn.Conv2d):
             inner = self._inner(layer, x) * self.multiplier

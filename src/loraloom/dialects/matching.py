@@ -101,9 +101,7 @@ def _misfit(header: Header, base: Base, target: Target, keys: Mapping[str, str])
 
 def _other_shape(header: Header, base: Base, target: Target, keys: Mapping[str, str]) -> str | None:
     """Both shapes, where an adapter is one for a module of another shape than this target's."""
-    shapes, layer = {suffix: header.entries[key].shape for key, suffix in keys.items()}, base.by_target[target]
+    shapes = {suffix: header.entries[key].shape for key, suffix in keys.items()}
     kind = adapter_type(shapes)
-    if kind is None:
-        return None
-    given = kind.delta_shape(shapes, layer.shape)
-    return None if given == layer.shape else f"the adapter gives {list(given)}, {target} of {base.title} has {list(layer.shape)}"
+    reason = kind and kind.misfit(shapes, base.by_target[target].shape)
+    return f"{target} of {base.title}: {reason}" if reason else None

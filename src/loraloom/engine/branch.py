@@ -127,7 +127,7 @@ class Branches:
         """Compute the weighted adapters beside `layer` from now on."""
         strengths = self.strengths.setdefault(target.component, Strengths(self._columns))
         self._first.setdefault(target.component, layer)
-        parts = _parts(weight_of(layer), adapters, strengths)
+        parts = _parts(layer, adapters, strengths)
         self._nbytes += sum(part.nbytes for part in parts)
         dtype = weight_of(layer).dtype
 
@@ -152,15 +152,17 @@ class Branches:
             self._handles.pop().remove()
 
 
-def _parts(weight: "Tensor", adapters: Sequence[Weighted], strengths: Strengths) -> list[Part]:
+def _parts(layer: "Module", adapters: Sequence[Weighted], strengths: Strengths) -> list[Part]:
     """What the hook of one layer adds up, in the dtype of its weight. The types' own branches come first: they read
     the base's y, into which a thin branch writes."""
     own: list[Part] = []
+    weight, multiplies = weight_of(layer), isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
     downs, ups, ranks, shifts = [], [], [], []
     for item in adapters:
-        thin = item.adapter.thin(tuple(weight.shape))
+        thin = item.adapter.thin(tuple(weight.shape)) if multiplies else None
         if thin is None:
-            own.append(_Own(item.adapter.map(lambda tensor: tensor.to(weight.device)), strengths.reserve(item.slot, 1.0, 1)))
+            bound = item.adapter.map(lambda tensor: tensor.to(weight.device)).bound(weight)
+            own.append(_Own(bound, strengths.reserve(item.slot, 1.0, 1)))
             continue
         down, up, factor = thin
         downs.append(down)

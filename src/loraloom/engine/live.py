@@ -120,9 +120,7 @@ def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None"
     if getattr(module, "groups", 1) != 1:
         return f"a convolution of {module.groups} groups takes no adapter"
     shapes = {suffix: tuple(tensor.shape) for suffix, tensor in adapter.tensors().items()}
-    shape = tuple(weight.shape)
-    given = adapter.delta_shape(shapes, shape)
-    return None if given == shape else f"the adapter gives {list(given)}, the module has {list(shape)}"
+    return adapter.misfit(shapes, tuple(weight.shape))
 
 
 def refuse_foreign_layers(pipeline: Any) -> None:

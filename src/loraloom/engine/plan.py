@@ -109,9 +109,8 @@ def _cheapest(
     for target, entries in by_target.items():
         steady = [entry for entry in entries if id(entry) not in changing]
         rest = [entry for entry in entries if id(entry) in changing]
-        weight = weight_of(modules[target])
-        # A type without factors reads the base's weight or output, so nothing else may be merged under it.
-        whole = any(entry.adapter.thin(tuple(weight.shape)) is None for entry in entries)
+        # A type that reads the base's weight or output must find it untouched, so nothing else may be merged under it.
+        whole = any(entry.adapter.reads_weight for entry in entries)
         evaluations = 2 if target.component.startswith("text_encoder") else steps
         if (
             steady
