@@ -128,7 +128,7 @@ def test_a_delta_of_another_shape_is_seen_from_shapes_alone(target):
         ({"scale": (1, 2)}, BadTensor),
         ({"diff_b": (1,)}, BadTensor),
         ({"diff_b": (8, 1)}, BadTensor),
-        ({"dora_scale": (8, 1)}, UnknownFormat),
+        ({"lora_extra.weight": (8, 1)}, UnknownFormat),
     ],
     ids=str,
 )

@@ -158,13 +158,21 @@ def accounted(path, **options) -> LoraFile:
         ({f"{K}": torch.ones(1)}, "no module of this name"),
         (kohya(f"{K[:-4]}to_v", columns=25), "the adapter gives"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_up.weight": torch.ones(16, 3)}, "no rank in common"),
-        (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(16, 1)}, "no adapter type has the tensors"),
+        (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_extra.weight": torch.ones(16, 1)}, "no adapter type has the tensors"),
+        (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(15, 1)}, "one number for neither the 16 outputs nor the 24 inputs"),
+        (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(16, 24)}, "not one number for each output"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.alpha": torch.ones(3)}, "one number"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_up.weight": torch.ones(16, 2, dtype=torch.int32)}, "floating-point"),
         ({f"{K[:-4]}to_v.lora_up.weight": torch.ones(16, 2)}, "no adapter type has the tensors"),
-        ({f"{K[:-4]}to_v.diff_b": torch.ones(16)}, "no adapter type has the tensors"),
+        ({f"{K[:-4]}to_v.diff_b": torch.ones(15)}, "is not the bias of 16 outputs"),
+        ({f"{K[:-4]}to_v.diff": torch.ones(16)}, "the adapter gives"),
         (kohya(f"{K[:-4]}to_v", rank=5000), "the limit is 4,096"),
-        (kohya("lora_te_text_model_embeddings_token_embedding", out=514), "does not change a module of the kind embedding"),
+        (kohya("lora_te_text_model_final_layer_norm"), "does not change a module of the kind norm"),
+        (
+            kohya("lora_te_text_model_embeddings_token_embedding", out=514)
+            | {"lora_te_text_model_embeddings_token_embedding.diff_b": torch.ones(514)},
+            "an embedding has no bias",
+        ),
         (
             kohya("lora_te_text_model_encoder_layers_0_self_attn_q_proj", 24)
             | kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", 24),
@@ -182,9 +190,9 @@ def test_every_key_that_is_not_used_has_its_reason(tmp_path, extra, reason):
 
 
 def test_nothing_of_a_module_is_used_when_one_of_its_tensors_is_foreign(tmp_path):
-    """A DoRA read as a LoRA would be wrong in silence."""
-    with pytest.raises(NothingApplied, match="dora_scale"):
-        read(saved(tmp_path, kohya() | {f"{K}.dora_scale": torch.ones(16, 1)}))
+    """A type that is not known yet read as a LoRA would be wrong in silence."""
+    with pytest.raises(NothingApplied, match="lora_extra"):
+        read(saved(tmp_path, kohya() | {f"{K}.lora_extra": torch.ones(16, 1)}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from loraloom.adapters.base import MAX_RANK, Adapter, NotExact, Shape, key
+from loraloom.adapters.dora import DoRA
+from loraloom.adapters.full import Full
 from loraloom.adapters.lora import LoRA
+from loraloom.adapters.norm import Norm
+from loraloom.adapters.sparse import Sparse
+from loraloom.adapters.wrapper import Wrapper
 from loraloom.errors import UnknownFormat
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TYPES: tuple[type[Adapter], ...] = (LoRA,)
+_PLAIN: tuple[type[Adapter], ...] = (LoRA, Full, Norm)
+_WRAPPERS: tuple[type[Wrapper], ...] = (DoRA, Sparse)
+TYPES: tuple[type[Adapter], ...] = (*_PLAIN, *(wrapper.around(kind) for wrapper in _WRAPPERS for kind in _PLAIN if kind is not Norm))
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
 
 
@@ -34,4 +41,20 @@ def no_type(shapes: Mapping[str, Shape]) -> str:
     return f"no adapter type has the tensors {', '.join(listed)}" + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
 
 
-__all__ = ["MAX_RANK", "SUFFIXES", "TYPES", "Adapter", "LoRA", "NotExact", "Shape", "adapter_type", "key", "no_type", "read_adapter"]
+__all__ = [
+    "MAX_RANK",
+    "SUFFIXES",
+    "TYPES",
+    "Adapter",
+    "DoRA",
+    "Full",
+    "LoRA",
+    "Norm",
+    "NotExact",
+    "Shape",
+    "Sparse",
+    "adapter_type",
+    "key",
+    "no_type",
+    "read_adapter",
+]

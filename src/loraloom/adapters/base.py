@@ -26,12 +26,20 @@ class NotExact(LoraError):
     """This part of an adapter cannot be written as an adapter of the same type."""
 
 
-def key(suffix: str, *, optional: bool = False, number: bool = False) -> Any:
+def key(suffix: str, *, optional: bool = False, number: bool = False, integer: bool = False) -> Any:
     """A tensor field: `suffix` is its name in files after the module's name. Optional fields may be None.
 
-    A `number` (alpha and its like) has one element, is held as a float32 scalar, and training does not change it.
+    A `number` (alpha and its like) has one element, is held as a float32 scalar, and training does not change it. An `integer`
+    tensor (places, sizes) is neither cast nor trained.
     """
-    return field(default=None if optional else MISSING, kw_only=True, metadata={"suffix": suffix, "number": number})
+    metadata = {"suffix": suffix, "number": number, "integer": integer}
+    return field(default=None if optional else MISSING, kw_only=True, metadata=metadata)
+
+
+def as_target(found: Shape, target: Shape) -> Shape:
+    """`target` where `found` is the same matrix: a Linear file on a 1×1 convolution and the reverse are common in SD 1.x and 2.x."""
+    same = len(found) != len(target) and found[:2] == target[:2] and math.prod(found) == math.prod(target)
+    return target if same else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +56,25 @@ class Adapter(ABC):
     @cache
     def suffixes(cls) -> Mapping[str, str]:
         """Field name by file suffix."""
-        return {item.metadata["suffix"]: item.name for item in fields(cls)}
+        return {item.metadata["suffix"]: item.name for item in fields(cls) if item.metadata}
 
     @classmethod
     @cache
     def numbers(cls) -> frozenset[str]:
         """The suffixes that hold one number each."""
-        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata["number"])
+        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata.get("number"))
+
+    @classmethod
+    @cache
+    def integers(cls) -> frozenset[str]:
+        """The suffixes that hold places or sizes."""
+        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata.get("integer"))
 
     @classmethod
     @cache
     def required(cls) -> frozenset[str]:
         """The suffixes without which a file has no adapter of this type."""
-        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.default is MISSING)
+        return frozenset(item.metadata["suffix"] for item in fields(cls) if item.metadata and item.default is MISSING)
 
     @classmethod
     def accepts(cls, shapes: Mapping[str, Shape]) -> bool:
@@ -81,7 +95,8 @@ class Adapter(ABC):
 
     def trainable(self) -> "dict[str, Tensor]":
         """The tensors that training changes, by field name."""
-        found = {item.name: getattr(self, item.name) for item in fields(self) if not item.metadata["number"]}
+        fixed = self.numbers() | self.integers()
+        found = {name: getattr(self, name) for suffix, name in self.suffixes().items() if suffix not in fixed}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def with_tensors(self, tensors: "Mapping[str, Tensor]") -> Self:
@@ -90,7 +105,7 @@ class Adapter(ABC):
 
     def map(self, fn: "Callable[[Tensor], Tensor]") -> Self:
         """`fn` applied to every tensor: moving, casting, detaching, cloning."""
-        return replace(self, **{item.name: fn(value) for item in fields(self) if (value := getattr(self, item.name)) is not None})
+        return replace(self, **{name: fn(value) for name in self.suffixes().values() if (value := getattr(self, name)) is not None})
 
     @property
     def nbytes(self) -> int:
@@ -104,6 +119,13 @@ class Adapter(ABC):
                 raise BadTensor(f"{cls.name}: {suffix} is one number, not {list(shapes[suffix])}")
         if len(shapes.get("diff_b", (1,))) != 1:
             raise BadTensor(f"{cls.name}: diff_b is a bias, one number for each output, not {list(shapes['diff_b'])}")
+
+    @classmethod
+    def refusal(cls, kind: str, shapes: Mapping[str, Shape]) -> str | None:
+        """Why tensors of these suffixes change no module of this kind, or None."""
+        if kind not in cls.kinds:
+            return f"{cls.name} does not change a module of the kind {kind}"
+        return "an embedding has no bias to change" if kind == "embedding" and "diff_b" in shapes else None
 
     @classmethod
     def misfit(cls, shapes: Mapping[str, Shape], target: Shape) -> str | None:

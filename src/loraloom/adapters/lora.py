@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters.base import MAX_RANK, Adapter, Shape, key
+from loraloom.adapters.base import MAX_RANK, Adapter, Shape, as_target, key
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -67,10 +67,7 @@ class LoRA(Adapter):
     def delta_shape(cls, shapes: Mapping[str, Shape], target: Shape) -> Shape:
         down, up, mid = shapes["lora_down.weight"], shapes["lora_up.weight"], shapes.get("lora_mid.weight")
         kernel = down[2:] if mid is None else mid[2:]
-        found = (up[0], down[1], *kernel)
-        # A Linear file on a 1×1 convolution and the reverse are the same matrix; both are common in SD 1.x and 2.x files.
-        linear_on_pointwise = len(found) != len(target) and found[:2] == target[:2] and math.prod(found) == math.prod(target)
-        return target if linear_on_pointwise else found
+        return as_target((up[0], down[1], *kernel), target)
 
     @classmethod
     def init(cls, weight: "Tensor", *, rank: int, alpha: float, generator: "torch.Generator | None" = None, tucker: bool = False) -> "LoRA":

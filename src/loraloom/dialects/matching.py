@@ -87,15 +87,19 @@ def _misfit(header: Header, base: Base, target: Target, keys: Mapping[str, str])
     kind = adapter_type(shapes)
     if kind is None:
         return no_type(shapes)
-    if layer.kind not in kind.kinds:
-        return f"{kind.name} does not change a module of the kind {layer.kind}"
+    if reason := kind.refusal(layer.kind, shapes):
+        return reason
     try:
         kind.check(shapes)
     except FileError as error:
         return str(error)
-    whole = [suffix for key, suffix in keys.items() if suffix not in kind.numbers() and "F" not in header.entries[key].dtype]
+    free = kind.numbers() | kind.integers()
+    whole = [suffix for key, suffix in keys.items() if suffix not in free and "F" not in header.entries[key].dtype]
     if whole:
         return f"{', '.join(whole)} of {target} should hold floating-point numbers"
+    broken = [suffix for key, suffix in keys.items() if suffix in kind.integers() and "I" not in header.entries[key].dtype]
+    if broken:
+        return f"{', '.join(broken)} of {target} should hold whole numbers"
     return None
 
 

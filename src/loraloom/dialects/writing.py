@@ -35,7 +35,9 @@ def write(file: LoraFile, path: str | Path, dialect: str = "kohya", *, dtype: "t
 
 
 def _cast(key: str, tensor: "Tensor", dtype: "torch.dtype") -> "Tensor":
-    """Numbers (alpha) are 0-dimensional and stay float32."""
+    """Numbers (alpha) are 0-dimensional and stay float32; places and sizes stay whole numbers."""
+    if not tensor.is_floating_point():
+        return tensor.detach().to("cpu")
     cast = tensor.detach().to("cpu", torch.float32 if tensor.ndim == 0 else dtype)
     if not bool(torch.isfinite(cast).all()):
         raise BadTensor(f"{key}: values up to {float(tensor.abs().max()):.3g} do not fit {dtype}; write float32 or bfloat16")

@@ -115,12 +115,10 @@ def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None"
         raise NotSupported(f"{target} has no weights (meta device); load them, or undo sequential offload, before attaching")
     if str(weight.dtype).removeprefix("torch.") not in _FLOATS:
         raise NotSupported(f"{target} is stored as {weight.dtype}; quantised layers take no networks yet")
-    if base.by_target[target].kind not in adapter.kinds:
-        return f"{adapter.name} does not change a module of the kind {base.by_target[target].kind}"
     if getattr(module, "groups", 1) != 1:
         return f"a convolution of {module.groups} groups takes no adapter"
     shapes = {suffix: tuple(tensor.shape) for suffix, tensor in adapter.tensors().items()}
-    return adapter.misfit(shapes, tuple(weight.shape))
+    return adapter.refusal(base.by_target[target].kind, shapes) or adapter.misfit(shapes, tuple(weight.shape))
 
 
 def refuse_foreign_layers(pipeline: Any) -> None:
