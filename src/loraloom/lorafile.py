@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
 from loraloom.strength import Strength
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Metadata = Mapping[str, str]
+Embeddings = Mapping[str, Mapping[str, "Tensor"]]  # by word and component: [vectors, width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,7 @@ class LoraFile:
     path: Path | None = None
     made_for: str = ""  # the family that the file speaks for and how that is known; empty if it was not read from a file
     alpha_from: str = "alpha as made"  # where the scales of its adapters come from, in words
+    embeddings: Embeddings = field(default_factory=dict)  # words that come with it, known while it is attached
 
     @property
     def name(self) -> str:

@@ -159,7 +159,10 @@ def accounted(path, **options) -> LoraFile:
         (kohya(f"{K[:-4]}to_v", columns=25), "the adapter gives"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_up.weight": torch.ones(16, 3)}, "no rank in common"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_extra.weight": torch.ones(16, 1)}, "no adapter type has the tensors"),
-        (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(15, 1)}, "one number for neither the 16 outputs nor the 24 inputs"),
+        (
+            kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(15, 1)},
+            "one number for neither the 16 outputs nor the 24 inputs",
+        ),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.dora_scale": torch.ones(16, 24)}, "not one number for each output"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.alpha": torch.ones(3)}, "one number"),
         (kohya(f"{K[:-4]}to_v") | {f"{K[:-4]}to_v.lora_up.weight": torch.ones(16, 2, dtype=torch.int32)}, "floating-point"),

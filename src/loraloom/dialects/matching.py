@@ -8,6 +8,7 @@ from typing import NamedTuple
 from loraloom.adapters import adapter_type, no_type
 from loraloom.bases import Base, Target
 from loraloom.dialects.base import Dialect, split
+from loraloom.dialects.bundled import bundled
 from loraloom.dialects.kohya import Kohya
 from loraloom.dialects.peft import Peft
 from loraloom.errors import FileError, NothingApplied, ShapeMismatch, UnknownFormat, suggestion
@@ -26,11 +27,12 @@ def by_name(name: str) -> Dialect:
 
 
 class Match(NamedTuple):
-    """Every key of a file is in `groups` or in `unknown`."""
+    """Every key of a file is in `groups`, `words` or `unknown`."""
 
     dialect: Dialect
     groups: Mapping[Target, Mapping[str, str]]  # key -> our suffix; each group is one adapter that fits its target
     unknown: tuple[str, ...]  # "key: reason"
+    words: Mapping[str, tuple[str, str]] = {}  # key -> word and component of an embedding that comes with the network
 
 
 def match(header: Header, base: Base) -> Match:
@@ -40,8 +42,10 @@ def match(header: Header, base: Base) -> Match:
     """
     candidates = [(dialect, _group(header, base, dialect)) for dialect in DIALECTS]
     dialect, grouped = max(candidates, key=lambda item: sum(map(len, item[1].values())))
-    used = {key for keys in grouped.values() for key in keys}
-    unknown = [f"{key}: {base.title} has no module of this name" for key in header.entries if key not in used]
+    words, strange = bundled(header, base)
+    used = {*words, *strange, *(key for keys in grouped.values() for key in keys)}
+    unknown = [f"{key}: {reason}" for key, reason in strange.items()]
+    unknown += [f"{key}: {base.title} has no module of this name" for key in header.entries if key not in used]
     fitting, shaped_else = {}, []
     for target, keys in grouped.items():
         reason = _misfit(header, base, target, keys)
@@ -51,13 +55,13 @@ def match(header: Header, base: Base) -> Match:
             unknown += [f"{key}: {reason}" for key in keys]
         else:
             fitting[target] = keys
-    if not fitting:
+    if not fitting and not words:
         if shaped_else:
             others = f" (and {len(shaped_else) - 1} more of its modules)" if len(shaped_else) > 1 else ""
             raise ShapeMismatch(f"{header.path.name}: {shaped_else[0]}{others}; nothing of it fits. Use it with the base it was made for")
         first = "; ".join(unknown[:2]) or "the file has no tensors"
         raise NothingApplied(f"{header.path.name}: none of its {len(header.entries)} tensors fits {base.title}: {first}")
-    return Match(dialect, fitting, tuple(unknown))
+    return Match(dialect, fitting, tuple(unknown), words)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loraloom import tensorfile
 from loraloom.adapters import read_adapter
@@ -12,6 +13,9 @@ from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> LoraFile:
@@ -24,9 +28,9 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     header = Header.read(path)
     found = detect(header.shapes, header.metadata)
     base, warnings = _choose(header.path, found, base, force=force)
-    dialect, groups, unknown = match(header, base)
+    dialect, groups, unknown, words = match(header, base)
     adapters = {}
-    tensors = tensorfile.load_tensors(header, [key for keys in groups.values() for key in keys])
+    tensors = tensorfile.load_tensors(header, [*words, *(key for keys in groups.values() for key in keys)])
     for target, keys in groups.items():
         group = {suffix: tensors[key] for key, suffix in keys.items()}
         spelled = {suffix: key for key, suffix in keys.items()}
@@ -41,7 +45,15 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
         header.path,
         made_for=f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN,
         alpha_from=_alpha_from(groups.values(), header.metadata),
+        embeddings=_embeddings(words, tensors),
     )
+
+
+def _embeddings(words: Mapping[str, tuple[str, str]], tensors: "Mapping[str, Tensor]") -> "dict[str, dict[str, Tensor]]":
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, (word, component) in words.items():
+        found.setdefault(word, {})[component] = tensors[key]
+    return found
 
 
 def _alpha_from(groups: Iterable[Mapping[str, str]], metadata: Mapping[str, str]) -> str:

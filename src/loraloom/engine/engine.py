@@ -15,6 +15,7 @@ from loraloom.engine.plan import Entry, Plan, Wish, plan
 from loraloom.engine.prepared import Filled, Prepared
 from loraloom.engine.report import NetworkReport, Report, count_blocks, count_components, scales
 from loraloom.engine.run import Run
+from loraloom.engine.tokens import Tokens
 from loraloom.errors import EngineError, NothingApplied, WrongBase
 from loraloom.lorafile import Mix
 
@@ -48,9 +49,11 @@ class Engine:
         mixture = Mixture(mixes, self.base)
         modules = live_modules(self.pipeline, self.base)
         entries, networks = self._resolve(mixture, modules)
+        words = Tokens(self.pipeline, (network.file for network in mixture.networks))
         chosen = plan(mode, entries, mixture, modules, self.pipeline, steps, prepared=self._prepared is not None)
         with ExitStack() as undo:
             undo.enter_context(claimed(components(self.pipeline).values()))
+            undo.enter_context(words.known())
             before = {entry.target: weight_of(modules[entry.target]).dtype for entry in entries}
             merged, branches = self._add(chosen, mixture, modules, steps, undo)
             nbytes = merged.nbytes + branches.nbytes
@@ -118,7 +121,7 @@ class Engine:
             reasons = {target: misfit(self.base, target, adapter, modules.get(target)) for target, adapter in file.adapters.items()}
             fitting = {target: adapter for target, adapter in file.adapters.items() if reasons[target] is None}
             unused = [f"{target}: {reason}" for target, reason in reasons.items() if reason is not None]
-            if not fitting:
+            if not fitting and not file.embeddings:
                 raise NothingApplied(f"{file.name}: none of its {len(file.adapters)} modules is in this pipeline: {'; '.join(unused[:2])}")
             live, silent = [], []
             for target, adapter in fitting.items():
