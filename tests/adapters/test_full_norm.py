@@ -43,7 +43,9 @@ def test_norm_equals_lycoris(norm):
 
 
 @pytest.mark.parametrize(
-    "shapes", [{"w_norm": (8, 1)}, {"w_norm": ()}, {"w_norm": (8,), "b_norm": (9,)}, {"b_norm": (1, 8)}, {"diff": (8, 4), "diff_b": (8, 1)}], ids=str
+    "shapes",
+    [{"w_norm": (8, 1)}, {"w_norm": ()}, {"w_norm": (8,), "b_norm": (9,)}, {"b_norm": (1, 8)}, {"diff": (8, 4), "diff_b": (8, 1)}],
+    ids=str,
 )
 def test_shapes_that_contradict_one_another_are_refused(shapes):
     with pytest.raises(BadTensor):

@@ -31,7 +31,7 @@ def by_hand(pipeline, text, word, vectors):
     place = int((ids[0] == cat).nonzero()[0])
     embedding = pipeline.text_encoder.get_input_embeddings()
 
-    def put(_, inputs, output):
+    def put(_module, _inputs, output):
         changed = output.clone()
         changed[0, place] = vectors[0]
         return changed

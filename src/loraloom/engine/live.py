@@ -118,6 +118,8 @@ def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None"
     if getattr(module, "groups", 1) != 1:
         return f"a convolution of {module.groups} groups takes no adapter"
     shapes = {suffix: tuple(tensor.shape) for suffix, tensor in adapter.tensors().items()}
+    if not hasattr(module, "bias") and {"diff_b", "b_norm"} & shapes.keys():
+        return f"{type(module).__name__} has no place for a bias"
     return adapter.refusal(base.by_target[target].kind, shapes) or adapter.misfit(shapes, tuple(weight.shape))
 
 

@@ -7,7 +7,7 @@ where it is kept (`keep.py`): subtracting what was added would leave rounding be
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from loraloom.adapters import Adapter
+from loraloom.adapters import Adapter, NotExact
 from loraloom.bases import Target
 from loraloom.engine.keep import Checkpoint, Checkpoints, Kept
 from loraloom.engine.live import weight_of
@@ -49,20 +49,17 @@ class Merged:
     def _change_weight(self, target: Target, layer: "Module", adapters: Sequence[tuple[Adapter, float]]) -> None:
         weight = weight_of(layer).detach()
         thin: list[Thin] = []
-        dense = []
+        others: list[tuple[Adapter, float]] = []
         for adapter, strength in adapters:
-            factors = adapter.thin(tuple(weight.shape))
+            factors = adapter.thin(tuple(weight.shape)) if weight.ndim > 1 else None
             if factors is None:
-                dense.append(strength * adapter.delta(weight))  # reads the base: before anything is added
+                others.append((adapter.map(lambda tensor: tensor.to(weight.device)), strength))
             else:
                 down, up = (tensor.to(weight.device, torch.float32) for tensor in factors[:2])
                 thin.append((down, up, factors[2] * strength))
+        change = _Change(weight, thin, others)
         self._kept.append((layer, "weight", self._keep(target, "weight", weight)))
-        added = torch.stack(dense).sum(0) if dense else None
-        if thin:
-            _add_product(weight, *_joined(thin), added)
-        elif added is not None:
-            weight.copy_(weight + added)
+        change.apply()
 
     def _change_bias(self, target: Target, layer: "Module", shift: "Tensor") -> None:
         """A layer without bias has one meanwhile."""
@@ -98,29 +95,49 @@ class Merged:
             raise lost
 
 
+class _Change:
+    """What is added to one weight. All of it is worked out from the untouched weight, with one rounding to its dtype."""
+
+    def __init__(self, weight: "Tensor", thin: "Sequence[Thin]", others: Sequence[tuple[Adapter, float]]) -> None:
+        self._weight, self._thin = weight, _joined(thin) if thin else None
+        self._by_rows: list[tuple[Adapter, float]] = []
+        self._whole: list[tuple[Tensor, float]] = []
+        for adapter, strength in others:
+            try:
+                adapter.rows(0, len(weight))
+            except NotExact:  # its rows depend on one another: the whole change at once, before anything is added
+                self._whole.append((adapter.delta(weight), strength))
+            else:
+                self._by_rows.append((adapter, strength))
+
+    def apply(self) -> None:
+        """No temporary is larger than a block, but for types of which no rows can be cut out."""
+        weight = self._weight
+        if self._thin and not self._by_rows and not self._whole and weight.dtype == torch.float32 and weight.is_contiguous():
+            _add_in_place(weight.view(len(weight), -1), *self._thin)
+            return
+        step = max(1, _BLOCK // max(1, weight[0].numel()))
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        room = torch.empty(min(step, len(weight)), *weight.shape[1:], dtype=wide, device=weight.device)
+        for start in range(0, len(weight), step):
+            rows = slice(start, min(start + step, len(weight)))
+            block = weight[rows]
+            total = room[: len(block)].copy_(block)
+            for adapter, strength in self._by_rows:
+                total.add_(adapter.rows(rows.start, rows.stop).delta(block), alpha=strength)
+            for delta, strength in self._whole:
+                total.add_(delta[rows], alpha=strength)
+            if self._thin:
+                down, up, factor = self._thin
+                total.view(len(total), -1).addmm_(up[rows].to(wide), down.to(wide), alpha=factor)
+            block.copy_(total)
+
+
 def _joined(thin: "Sequence[Thin]") -> "Thin":
     """One down, up and factor with the same sum of products."""
     if len(thin) == 1:
         return thin[0]
     return torch.cat([down for down, _, _ in thin]), torch.cat([up * factor for _, up, factor in thin], dim=1), 1.0
-
-
-def _add_product(weight: "Tensor", down: "Tensor", up: "Tensor", factor: float, added: "Tensor | None") -> None:
-    """weight += factor · up @ down (+ added), one rounding to the weight's dtype, no temporary larger than a block."""
-    if weight.dtype == torch.float32 and weight.is_contiguous() and added is None:
-        _add_in_place(weight.view(len(weight), -1), down, up, factor)
-        return
-    rows = max(1, _BLOCK // weight[0].numel())
-    wide = torch.empty(rows, weight[0].numel(), dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device)
-    up, down = up.to(wide.dtype), down.to(wide.dtype)
-    for start in range(0, len(weight), rows):
-        block = weight[start : start + rows]
-        total = wide[: len(block)]
-        total.view(block.shape).copy_(block)
-        total.addmm_(up[start : start + rows], down, alpha=factor)
-        if added is not None:
-            total.view(block.shape).add_(added[start : start + rows])
-        block.copy_(total.view(block.shape))
 
 
 def _add_in_place(weight: "Tensor", down: "Tensor", up: "Tensor", factor: float) -> None:

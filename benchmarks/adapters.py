@@ -1,0 +1,156 @@
+"""Merging one module of each type into SDXL's layers, beside LyCORIS.  `python -m benchmarks.adapters [--quick] [--check]`
+
+Every distinct shape of SDXL's attention and convolution layers is merged in float32 from the very tensors that LyCORIS' module has,
+by its `merge_to` and by the engine's merge, interleaved; times are medians, summed over the 788 layers that have these shapes. Both
+results are compared. The engine's time has what it does besides: it keeps what brings the weight back. Writes
+benchmarks/results/adapters.md.
+"""
+
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lycoris.modules.boft import ButterflyOFTModule
+from lycoris.modules.diag_oft import DiagOFTModule
+from lycoris.modules.full import FullModule
+from lycoris.modules.glora import GLoRAModule
+from lycoris.modules.ia3 import IA3Module
+from lycoris.modules.locon import LoConModule
+from lycoris.modules.loha import LohaModule
+from lycoris.modules.lokr import LokrModule
+from torch import Tensor, nn
+
+from benchmarks.measured import CLOCKS, Times, machine, options, span, table, write_result
+from loraloom.adapters import Adapter, read_adapter
+from loraloom.bases import SDXL, Target
+from loraloom.engine.keep import Checkpoints
+from loraloom.engine.merge import Merged
+
+Shape = tuple[int, ...]
+# Both of LoHa's and LoKr's scales are 1 here: LyCORIS' merge applies alpha/rank twice to them (4.1.3), so that its results differ.
+KINDS: Mapping[str, tuple[Any, dict[str, Any]]] = {
+    "LoRA, LoCon": (LoConModule, {"lora_dim": 16, "alpha": 8}),
+    "LoCon, Tucker": (LoConModule, {"lora_dim": 16, "alpha": 8, "use_tucker": True}),
+    "DoRA": (LoConModule, {"lora_dim": 16, "alpha": 8, "weight_decompose": True}),
+    "LoHa": (LohaModule, {"lora_dim": 8, "alpha": 8}),
+    "LoKr": (LokrModule, {"lora_dim": 8, "alpha": 8, "factor": 8}),
+    "LoKr, full": (LokrModule, {"lora_dim": 100000, "alpha": 1, "factor": 8}),
+    "GLoRA": (GLoRAModule, {"lora_dim": 8, "alpha": 8}),
+    "full": (FullModule, {}),
+    "IA3": (IA3Module, {}),
+    "OFT": (DiagOFTModule, {"lora_dim": 8}),
+    "BOFT": (ButterflyOFTModule, {"lora_dim": 8}),
+}
+GOALS = {"LoRA, LoCon": 5.0}  # times as fast as LyCORIS; 1 for all others
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One type over all shapes."""
+
+    ours: float  # seconds
+    theirs: float
+    error: float  # largest difference relative to the largest change, of all shapes
+
+
+def layer_of(shape: Shape) -> nn.Module:
+    """A layer of this weight, without the time of its own initialisation."""
+    layer: nn.Module
+    with torch.device("meta"):
+        out, columns, *kernel = shape
+        layer = nn.Conv2d(columns, out, tuple(kernel), padding=kernel[0] // 2) if kernel else nn.Linear(columns, out)
+    layer.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-0.02, 0.02)
+    return layer.requires_grad_(False)
+
+
+def scattered(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-0.02, 0.02)
+
+
+def theirs(kind: Any, given: dict[str, Any], layer: nn.Module) -> tuple[nn.Module, Adapter]:
+    """LyCORIS' module on the layer, and our adapter of the tensors that it saves."""
+    torch.manual_seed(0)
+    module = kind("module", layer, 1.0, **given)
+    scattered(module)
+    tensors: Mapping[str, Tensor] = module.custom_state_dict() or module.state_dict()
+    return module, read_adapter({suffix: tensor.detach().clone() for suffix, tensor in tensors.items()})
+
+
+def one(kind: Any, given: dict[str, Any], shape: Shape, rounds: int, times: Times, name: str) -> float:
+    """Times of both under `name`; how far the results are from one another."""
+    layer = layer_of(shape)
+    module, adapter = theirs(kind, given, layer)
+    base = layer.weight.detach().clone()  # type: ignore[operator]
+    target, changed = Target("unet", "module"), {}
+
+    def measured(who: str, merge: Callable[[], object]) -> None:
+        layer.weight.copy_(base)  # type: ignore[operator]
+        with times.of(f"{name} {who}"):
+            merge()
+        changed[who] = layer.weight.detach().clone()  # type: ignore[operator]
+
+    with torch.no_grad():
+        for _ in range(rounds):
+            measured("theirs", lambda: module.merge_to(1.0))  # type: ignore[operator]
+            merged = Merged({"unet": layer}, Checkpoints())
+            measured("ours", lambda merged=merged: merged.add(target, layer, [(adapter, 1.0)]))
+    change = float((changed["theirs"] - base).abs().max())
+    return float((changed["theirs"] - changed["ours"]).abs().max()) / change
+
+
+def over_shapes(name: str, shapes: Mapping[Shape, int], rounds: int, clock: Callable[[], float]) -> Seen:
+    kind, given = KINDS[name]
+    sums, error = {"ours": 0.0, "theirs": 0.0}, 0.0
+    for shape, count in shapes.items():
+        times = Times(clock)
+        error = max(error, one(kind, given, shape, rounds, times, "merge"))
+        for who in sums:
+            sums[who] += count * statistics.median(times[f"merge {who}"])
+    return Seen(sums["ours"], sums["theirs"], error)
+
+
+def main() -> None:
+    parser = options("adapters", __doc__, rounds=5, quick="one round, the four commonest shapes")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rounds = 1 if arguments.quick else arguments.rounds
+    layers = [layer for layer in SDXL.layers if layer.kind in ("linear", "conv") and layer.target.component == "unet"]
+    counts = Counter(
+        layer.shape for layer in layers if layer.attention or ".resnets." in layer.target.module or "samplers" in layer.target.module
+    )
+    shapes = dict(counts.most_common(4 if arguments.quick else None))
+    found = {name: over_shapes(name, shapes, rounds, CLOCKS[arguments.clock]) for name in KINDS}
+    rows, missed = [], []
+    for name, seen in found.items():
+        ratio, goal = seen.theirs / seen.ours, GOALS.get(name, 1.0)
+        good = ratio >= goal and seen.error <= 1e-4
+        missed += [] if good else [f"{name}: {ratio:.2f} ×, difference {seen.error:.1e}"]
+        rows.append(
+            (name, span(seen.ours), span(seen.theirs), f"{ratio:.1f} ×", f"≥ {goal:g} × {'met' if good else 'MISSED'}", f"{seen.error:.1e}")
+        )
+    parts = [
+        f"# Merging each type into SDXL's {sum(shapes.values())} layers: float32, {len(shapes)} shapes",
+        f"Medians of {rounds} interleaved rounds, {arguments.clock} time; random values. {machine()}.",
+        table(("type", "loraloom", "LyCORIS", "times as fast", "goal", "largest difference"), rows),
+    ]
+    if missed:
+        parts += ["## Missed", "\n".join(f"- {text}" for text in missed)]
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if not arguments.quick:
+        write_result("adapters", text)
+    if arguments.check and missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
