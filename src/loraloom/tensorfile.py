@@ -260,7 +260,7 @@ def _load_run(header: Header, names: list[str], file: IO[bytes]) -> "dict[str, T
     else:  # the usual case, in a third of the calls: one look at all values, one step to each tensor
         whole = storage.view(getattr(torch, TORCH[dtype]))
         shapes = [header.entries[name].shape for name in names]
-        parts = whole.split([math.prod(shape) for shape in shapes])
+        parts = torch.split_with_sizes(whole, [math.prod(shape) for shape in shapes])
         found = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
         if len(whole) and all(math.isfinite(value.item()) for value in torch.aminmax(whole)):
             return found
