@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def layer_of(shape: Shape) -> nn.Module:
     layer: nn.Module
     with torch.device("meta"):
         out, columns, *kernel = shape
-        layer = nn.Conv2d(columns, out, tuple(kernel), padding=kernel[0] // 2) if kernel else nn.Linear(columns, out)
+        layer = nn.Conv2d(columns, out, kernel[0], padding=kernel[0] // 2) if kernel else nn.Linear(columns, out)
     layer.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -102,7 +103,7 @@ def one(kind: Any, given: dict[str, Any], shape: Shape, rounds: int, times: Time
         for _ in range(rounds):
             measured("theirs", lambda: module.merge_to(1.0))  # type: ignore[operator]
             merged = Merged({"unet": layer}, Checkpoints())
-            measured("ours", lambda merged=merged: merged.add(target, layer, [(adapter, 1.0)]))
+            measured("ours", partial(merged.add, target, layer, [(adapter, 1.0)]))
     change = float((changed["theirs"] - base).abs().max())
     return float((changed["theirs"] - changed["ours"]).abs().max()) / change
 

@@ -25,10 +25,11 @@ def encoded(pipeline, prompt):
 
 
 def by_hand(pipeline, text, word, vectors):
-    """The same text with the vectors written into a copy of the encoder's table."""
-    ids = pipeline.tokenizer(text.replace(word, "cat"), padding="max_length", max_length=77, return_tensors="pt").input_ids
-    (cat,) = pipeline.tokenizer("cat", add_special_tokens=False).input_ids[:1]
-    place = int((ids[0] == cat).nonzero()[0])
+    """The same text with an `a`, which is one token, for the word, and the vector put in at its place."""
+    length = pipeline.tokenizer.model_max_length
+    ids = pipeline.tokenizer(text.replace(word, "a"), padding="max_length", max_length=length, return_tensors="pt").input_ids
+    (letter,) = pipeline.tokenizer("a", add_special_tokens=False).input_ids
+    (place,) = (ids[0] == letter).nonzero()[:, 0].tolist()
     embedding = pipeline.text_encoder.get_input_embeddings()
 
     def put(_module, _inputs, output):
@@ -46,15 +47,15 @@ def by_hand(pipeline, text, word, vectors):
 
 def test_a_word_means_its_vector_inside_and_nothing_outside(pipeline):
     vectors = torch.randn(1, WIDTH)
-    before, tokenizer, plain = fingerprint(pipeline), pipeline.tokenizer, encoded(pipeline, "a zyx hat")
+    before, tokenizer, plain = fingerprint(pipeline), pipeline.tokenizer, encoded(pipeline, "the zyx hut")
     with Engine(pipeline).attached(mix((bringing("zyx", vectors), 1))):
-        inside = encoded(pipeline, "a zyx hat")
-        assert torch.equal(encoded(pipeline, "a hat"), encoded(pipeline, "a hat"))
-    assert torch.allclose(inside, by_hand(pipeline, "a zyx hat", "zyx", vectors), atol=1e-6)
+        inside = encoded(pipeline, "the zyx hut")
+        assert torch.equal(encoded(pipeline, "the hut"), encoded(pipeline, "the hut"))
+    assert torch.allclose(inside, by_hand(pipeline, "the zyx hut", "zyx", vectors), atol=1e-6)
     assert not torch.allclose(inside, plain)
     assert pipeline.tokenizer is tokenizer
     assert "zyx" not in tokenizer.get_vocab()
-    assert torch.equal(encoded(pipeline, "a zyx hat"), plain)
+    assert torch.equal(encoded(pipeline, "the zyx hut"), plain)
     assert fingerprint(pipeline) == before
     assert hooks(pipeline) == 0
 
@@ -62,11 +63,11 @@ def test_a_word_means_its_vector_inside_and_nothing_outside(pipeline):
 def test_a_word_of_several_vectors_takes_several_places(pipeline):
     vectors = torch.randn(3, WIDTH)
     with Engine(pipeline).attached(mix((bringing("zyx", vectors), 1))):
-        prompt = pipeline.maybe_convert_prompt("a zyx hat", pipeline.tokenizer)
-        assert prompt == "a zyx zyx_1 zyx_2 hat"
-        whole = encoded(pipeline, "a zyx hat")
+        prompt = pipeline.maybe_convert_prompt("the zyx hut", pipeline.tokenizer)
+        assert prompt == "the zyx zyx_1 zyx_2 hut"
+        whole = encoded(pipeline, "the zyx hut")
     with Engine(pipeline).attached(mix((bringing("zyx", vectors[:1]), 1))):
-        assert not torch.allclose(encoded(pipeline, "a zyx hat"), whole)
+        assert not torch.allclose(encoded(pipeline, "the zyx hut"), whole)
 
 
 def test_other_prompts_are_as_they_were(pipeline):

@@ -66,7 +66,8 @@ class Strengths:
             )
         if live.ndim == 1:
             return live[where]
-        if len(live) != len(x):
+        shared = len(x) == 1 and isinstance(layer, torch.nn.Embedding)  # positions are looked up once: each row gets its own sum
+        if len(live) != len(x) and not shared:
             raise EngineError(
                 f"{_name(layer)} got {len(x)} rows, the pictures of this call have {len(live)}; give each picture its own row"
             )
