@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lycoris_kinds import random_glora, random_loha, random_lokr
 from support import close, random_lora
 from torch import nn
 
@@ -37,6 +38,21 @@ CASES = {
     "lora without alpha": lambda shape: random_lora(*shape, alpha=None),
     "lora with bias": lambda shape: random_lora(*shape, bias=True),
     "tucker": lambda shape: random_lora(*shape, tucker=True),
+    "loha": lambda shape: random_loha(*shape),
+    "loha with bias": lambda shape: random_loha(*shape, bias=True),
+    "loha tucker": lambda shape: random_loha(*shape, tucker=True),
+    "loha of rank 1": lambda shape: random_loha(*shape, rank=1),
+    "lokr": lambda shape: random_lokr(*shape),
+    "lokr with bias": lambda shape: random_lokr(*shape, bias=True),
+    "lokr, w1 factored": lambda shape: random_lokr(*shape, parts=(4, 4), first=True),
+    "lokr, w2 factored": lambda shape: random_lokr(*shape, second=True, rank=1),
+    "lokr, both factored": lambda shape: random_lokr(*shape, first=True, second=True, rank=1),
+    "lokr tucker": lambda shape: random_lokr(*shape, parts=(2, 2), tucker=True),
+    "lokr tucker, w1 factored": lambda shape: random_lokr(*shape, first=True, tucker=True, rank=1),
+    "lokr of one column": lambda shape: random_lokr(*shape, parts=(1, 1), second=True),
+    "glora": lambda shape: random_glora(*shape),
+    "glora with bias": lambda shape: random_glora(*shape, bias=True),
+    "glora tucker": lambda shape: random_glora(*shape, tucker=True),
     "full": lambda shape: Full(diff=torch.randn(shape)),
     "full with bias": lambda shape: Full(diff=torch.randn(shape), bias=torch.randn(shape[0])),
     "bias alone": lambda shape: Full(bias=torch.randn(shape[0])),
@@ -48,8 +64,17 @@ CASES = {
     "dora with bias": lambda shape: DoRA.of(random_lora(*shape, bias=True), magnitude=1 + torch.rand(shape[0])),
     "dora of tucker": lambda shape: DoRA.of(random_lora(*shape, tucker=True), magnitude=1 + torch.rand(shape[0], *[1] * (len(shape) - 1))),
     "dora of full": lambda shape: DoRA.of(Full(diff=torch.randn(shape)), magnitude=1 + torch.rand(shape[0], *[1] * (len(shape) - 1))),
+    "dora of loha": lambda shape: DoRA.of(random_loha(*shape, bias=True), magnitude=1 + torch.rand(shape[0], *[1] * (len(shape) - 1))),
+    "dora of lokr": lambda shape: DoRA.of(random_lokr(*shape), magnitude=1 + torch.rand(1, shape[1], *[1] * (len(shape) - 2))),
+    "dora of glora": lambda shape: DoRA.of(random_glora(*shape), magnitude=1 + torch.rand(shape[0], *[1] * (len(shape) - 1))),
+    "sparse of loha": lambda shape: sparse(random_loha(*shape), shape),
+    "sparse of lokr": lambda shape: sparse(random_lokr(*shape), shape),
+    "sparse of glora": lambda shape: sparse(random_glora(*shape), shape),
     "sparse": lambda shape: sparse(random_lora(*shape, bias=True), shape),
     "sparse of full": lambda shape: sparse(Full(diff=torch.randn(shape)), shape),
+    "loha fp16": lambda shape: random_loha(*shape, dtype=torch.float16),
+    "lokr fp16": lambda shape: random_lokr(*shape, dtype=torch.float16),
+    "glora fp16": lambda shape: random_glora(*shape, dtype=torch.float16),
     "fp16": lambda shape: random_lora(*shape, dtype=torch.float16),
     "bf16": lambda shape: random_lora(*shape, dtype=torch.bfloat16),
 }
@@ -154,7 +179,14 @@ def test_tensors_read_back_as_the_same_adapter(name, layer):
     assert torch.equal(again.delta(module.weight), adapter.delta(module.weight))
 
 
-OPTIONS = {"lora": [{}, {"tucker": True}], "lora+dora": [{}, {"tucker": True}, {"on_input": True}]}  # of `init`, by type
+OPTIONS = {  # of `init`, by type
+    "lora": [{}, {"tucker": True}],
+    "loha": [{}, {"tucker": True}],
+    "lokr": [{}, {"factor": 1}, {"factor": 1, "tucker": True}, {"factor": 1, "full_matrix": True}],
+    "lora+dora": [{}, {"tucker": True}, {"on_input": True}],
+    "loha+dora": [{"tucker": True}],
+    "lokr+dora": [{"factor": 1}],
+}
 FRESH = [(kind, options, layer) for kind, layer in BY_TYPE for options in OPTIONS.get(kind.name, [{}])]
 
 

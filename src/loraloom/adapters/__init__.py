@@ -1,11 +1,14 @@
 """Adapter types: the mathematics. A type is one file here and one name in `TYPES`; the README says how."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from loraloom.adapters.base import MAX_RANK, Adapter, NotExact, Shape, key
 from loraloom.adapters.dora import DoRA
 from loraloom.adapters.full import Full
+from loraloom.adapters.glora import GLoRA
+from loraloom.adapters.loha import LoHa
+from loraloom.adapters.lokr import LoKr
 from loraloom.adapters.lora import LoRA
 from loraloom.adapters.norm import Norm
 from loraloom.adapters.sparse import Sparse
@@ -15,7 +18,7 @@ from loraloom.errors import UnknownFormat
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PLAIN: tuple[type[Adapter], ...] = (LoRA, Full, Norm)
+_PLAIN: tuple[type[Adapter], ...] = (LoRA, LoHa, LoKr, GLoRA, Full, Norm)
 _WRAPPERS: tuple[type[Wrapper], ...] = (DoRA, Sparse)
 TYPES: tuple[type[Adapter], ...] = (*_PLAIN, *(wrapper.around(kind) for wrapper in _WRAPPERS for kind in _PLAIN if kind is not Norm))
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
@@ -26,13 +29,16 @@ def adapter_type(shapes: Mapping[str, Shape]) -> type[Adapter] | None:
     return next((kind for kind in TYPES if kind.accepts(shapes)), None)
 
 
-def read_adapter(tensors: "Mapping[str, Tensor]") -> Adapter:
-    """The adapter that these tensors, by suffix, are; raises UnknownFormat, naming keys and shapes."""
+def read_adapter(tensors: "Mapping[str, Tensor]", target: Shape | None = None, file: Iterable[Mapping[str, Shape]] = ()) -> Adapter:
+    """The adapter that these tensors, by suffix, are; raises UnknownFormat, naming keys and shapes.
+
+    `target`, the weight's shape, and `file`, the shapes of the file's modules, settle what the tensors alone leave open.
+    """
     shapes = {suffix: tuple(tensor.shape) for suffix, tensor in tensors.items()}
     kind = adapter_type(shapes)
     if kind is None:
         raise UnknownFormat(no_type(shapes))
-    return kind.from_tensors(tensors)
+    return kind.from_tensors(tensors if target is None else kind.settled(tensors, target, file))
 
 
 def no_type(shapes: Mapping[str, Shape]) -> str:
@@ -48,6 +54,9 @@ __all__ = [
     "Adapter",
     "DoRA",
     "Full",
+    "GLoRA",
+    "LoHa",
+    "LoKr",
     "LoRA",
     "Norm",
     "NotExact",

@@ -6,7 +6,7 @@ follow from the fields. Subclasses write the mathematics only. torch is bound he
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -87,6 +87,12 @@ class Adapter(ABC):
         cls.check({suffix: tuple(tensor.shape) for suffix, tensor in tensors.items()})
         names, numbers = cls.suffixes(), cls.numbers()
         return cls(**{names[suffix]: tensor.reshape(()).float() if suffix in numbers else tensor for suffix, tensor in tensors.items()})
+
+    @classmethod
+    def settled(cls, tensors: "Mapping[str, Tensor]", target: Shape, file: Iterable[Mapping[str, Shape]] = ()) -> "Mapping[str, Tensor]":
+        """The tensors under the names that `from_tensors` expects, where only the weight's shape, or the shapes of the file's other
+        modules, tell which they have: a type's older layout."""
+        return tensors
 
     def tensors(self) -> "dict[str, Tensor]":
         """Tensors by file suffix; `from_tensors` of it is the same adapter."""
@@ -179,6 +185,10 @@ class Adapter(ABC):
     def scaling(self) -> tuple[int, float] | None:
         """(rank, what multiplies the product: alpha/rank), or None for types without a rank."""
         return None
+
+    def by_alpha(self) -> Self:
+        """The same delta with alpha as its only number: not every tool reads a `scale` and a `scalar`."""
+        return self
 
     def cut(self, rank: int) -> "Adapter | None":
         """The adapter with its first `rank` ranks only, its scale kept; None for types without ranks of their own."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters.base import MAX_RANK, Adapter, Shape, as_target, key
+from loraloom.adapters.base import MAX_RANK, Shape, as_target, key
+from loraloom.adapters.scaled import Scaled, drawn
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -19,16 +20,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class LoRA(Adapter):
+class LoRA(Scaled):
     name: ClassVar[str] = "lora"
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv", "embedding"})
 
     down: "Tensor" = key("lora_down.weight")  # [rank, in, *kernel]; with mid: [rank, in, 1, 1]
     up: "Tensor" = key("lora_up.weight")  # [out, rank], on convolutions [out, rank, 1, 1]
     mid: "Tensor | None" = key("lora_mid.weight", optional=True)  # [rank, rank, *kernel], the Tucker core
-    alpha: "Tensor | None" = key("alpha", optional=True, number=True)  # none: the scale is 1
-    scale: "Tensor | None" = key("scale", optional=True, number=True)  # replaces alpha/rank
-    scalar: "Tensor | None" = key("scalar", optional=True, number=True)  # one more factor
 
     @classmethod
     def check(cls, shapes: Mapping[str, Shape]) -> None:
@@ -49,20 +47,6 @@ class LoRA(Adapter):
     def rank(self) -> int:
         return int(self.down.shape[0])
 
-    @property
-    def multiplier(self) -> float:
-        """alpha/rank, or the file's own scale; 1 where the file has neither."""
-        if self.scale is not None:
-            value = float(self.scale)
-        elif self.alpha is not None:
-            value = float(self.alpha) / self.rank
-        else:
-            value = 1.0
-        return value if self.scalar is None else value * float(self.scalar)
-
-    def scaling(self) -> tuple[int, float]:
-        return self.rank, self.multiplier
-
     @classmethod
     def delta_shape(cls, shapes: Mapping[str, Shape], target: Shape) -> Shape:
         down, up, mid = shapes["lora_down.weight"], shapes["lora_up.weight"], shapes.get("lora_mid.weight")
@@ -75,12 +59,7 @@ class LoRA(Adapter):
         out, columns, *kernel = weight.shape
         points = [1] * len(kernel)
         core = tucker and math.prod(kernel) > 1
-
-        def uniform(*shape: int) -> "Tensor":
-            bound = 1 / math.sqrt(math.prod(shape[1:]))
-            values = torch.rand(shape, generator=generator, device=generator.device if generator else "cpu")
-            return ((2 * values - 1) * bound).to(weight.device)
-
+        uniform = drawn(weight, generator)
         return cls(
             down=uniform(rank, columns, *(points if core else kernel)),
             up=torch.zeros(out, rank, *points, device=weight.device),

@@ -1,6 +1,6 @@
 """Types that wrap any other: their tensors stand beside the inner type's, under the same name of a module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -81,6 +81,10 @@ class Wrapper(Adapter):
         return cls(inner=inner, **{name: tensors[suffix] for suffix, name in cls.own().items()})
 
     @classmethod
+    def settled(cls, tensors: "Mapping[str, Tensor]", target: Shape, file: Iterable[Mapping[str, Shape]] = ()) -> "Mapping[str, Tensor]":
+        return {**tensors, **cls.inner_type.settled(cls._rest(tensors), target, file)}
+
+    @classmethod
     def misfit(cls, shapes: Mapping[str, Shape], target: Shape) -> str | None:
         return cls.inner_type.misfit(cls._rest(shapes), target)
 
@@ -108,6 +112,9 @@ class Wrapper(Adapter):
 
     def scaling(self) -> tuple[int, float] | None:
         return self.inner.scaling()
+
+    def by_alpha(self) -> Self:
+        return replace(self, inner=self.inner.by_alpha())
 
     def cut(self, rank: int) -> "Adapter | None":
         inner = self.inner.cut(rank)

@@ -31,10 +31,12 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     dialect, groups, unknown, words = match(header, base)
     adapters = {}
     tensors = tensorfile.load_tensors(header, [*words, *(key for keys in groups.values() for key in keys)])
+    shapes = [{suffix: header.entries[key].shape for key, suffix in keys.items()} for keys in groups.values()]
     for target, keys in groups.items():
         group = {suffix: tensors[key] for key, suffix in keys.items()}
         spelled = {suffix: key for key, suffix in keys.items()}
-        adapters[target] = read_adapter(dialect.fix(group, spelled, target, header.metadata))
+        fixed = dialect.fix(group, spelled, target, header.metadata)
+        adapters[target] = read_adapter(fixed, base.by_target[target].shape, shapes)
     return LoraFile(
         adapters,
         dict(header.metadata),
