@@ -1,7 +1,7 @@
 """GLoRA: delta = (alpha/r) · (W a1 a2 + b1 b2).  Chavan et al. 2023, arXiv:2306.07967, as LyCORIS has it.
 
-Inside, the layout is that of today's LyCORIS: a1 [in, r], a2 [r, in], b1 [out, r], b2 [r, in, *kernel]. Older files have the
-names of each pair exchanged (a1 [r, in], a2 [in, r], b1 [r, in], b2 [out, r]): shapes tell, but for a square layer, where
+Inside, the layout is that of LyCORIS from 3.0: a1 [in, r], a2 [r, in], b1 [out, r], b2 [r, in, *kernel]. Files of before have
+the names of each pair exchanged (a1 [r, in], a2 [in, r], b1 [r, in], b2 [out, r]): shapes tell, but for a square layer, where
 `settled` asks the target and the file's other modules.
 """
 
@@ -121,7 +121,7 @@ class GLoRA(Scaled):
         """(W a1)(a2(x)) + b1(b2(x)); the a half is a convolution at the layer's own pace, as W is."""
         weight: Tensor = layer.weight  # type: ignore[assignment]
         moved = self._moved(weight) if self.moved is None else self.moved
-        moved, b1 = (moved * self.multiplier).to(x), (self.b1 * self.multiplier).to(x).flatten(1)
+        moved, b1 = (moved * self.multiplier).to(x), (self.b1.float() * self.multiplier).to(x).flatten(1)
         if isinstance(layer, torch.nn.Conv2d):
             conv2d = torch.nn.functional.conv2d
             a2, b2 = self.a2.to(x).flatten(1)[..., None, None], self.b2.to(x)

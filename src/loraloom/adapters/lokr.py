@@ -138,7 +138,7 @@ class LoKr(Scaled):
         up, down = _given(self.w2_a).float(), _given(self.w2_b).float().flatten(1)
         if self.t2 is None:
             return down, up
-        return torch.einsum("ij...,jq->iq...", self.t2.float(), down).flatten(1), up.t()
+        return torch.einsum("ij...,jq->iq...", self.t2.float(), down).flatten(1), up.t().contiguous()
 
     def factors(self, shape: Shape) -> "tuple[Tensor, Tensor]":
         """kron(up1 down1, up2 down2) = kron(up1, up2) kron(down1, down2): the ranks multiply, up to the weight's shorter side."""
