@@ -4,13 +4,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from loraloom.adapters.base import MAX_RANK, Adapter, NotExact, Shape, key
+from loraloom.adapters.boft import BOFT
 from loraloom.adapters.dora import DoRA
 from loraloom.adapters.full import Full
 from loraloom.adapters.glora import GLoRA
 from loraloom.adapters.loha import LoHa
 from loraloom.adapters.lokr import LoKr
+from loraloom.adapters.ia3 import IA3
 from loraloom.adapters.lora import LoRA
 from loraloom.adapters.norm import Norm
+from loraloom.adapters.oft import OFT
+from loraloom.adapters.oft_diag import OFTDiag
+from loraloom.adapters.oft_onetrainer import OneTrainerOFT
 from loraloom.adapters.sparse import Sparse
 from loraloom.adapters.wrapper import Wrapper
 from loraloom.errors import UnknownFormat
@@ -18,7 +23,7 @@ from loraloom.errors import UnknownFormat
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PLAIN: tuple[type[Adapter], ...] = (LoRA, LoHa, LoKr, GLoRA, Full, Norm)
+_PLAIN: tuple[type[Adapter], ...] = (LoRA, LoHa, LoKr, GLoRA, Full, Norm, OFT, OFTDiag, BOFT, OneTrainerOFT, IA3)
 _WRAPPERS: tuple[type[Wrapper], ...] = (DoRA, Sparse)
 TYPES: tuple[type[Adapter], ...] = (*_PLAIN, *(wrapper.around(kind) for wrapper in _WRAPPERS for kind in _PLAIN if kind is not Norm))
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
@@ -48,7 +53,10 @@ def no_type(shapes: Mapping[str, Shape]) -> str:
 
 
 __all__ = [
+    "BOFT",
+    "IA3",
     "MAX_RANK",
+    "OFT",
     "SUFFIXES",
     "TYPES",
     "Adapter",
@@ -60,6 +68,8 @@ __all__ = [
     "LoRA",
     "Norm",
     "NotExact",
+    "OFTDiag",
+    "OneTrainerOFT",
     "Shape",
     "Sparse",
     "adapter_type",
