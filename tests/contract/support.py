@@ -1,13 +1,14 @@
 """Random adapters and networks for the laws. Values are large enough that a missing or doubled delta is seen."""
 
 import hashlib
+import math
 import random
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from loraloom.adapters import LoRA
+from loraloom.adapters import BOFT, IA3, OFT, LoRA, OFTDiag, OneTrainerOFT
 from loraloom.bases import Base, Layer
 from loraloom.lorafile import LoraFile
 
@@ -39,6 +40,49 @@ def random_lora(
         alpha=None if alpha is None else torch.tensor(float(alpha)),
         bias=values(out) if bias else None,
     )
+
+
+def random_oft(*shape: int, size: int | None = None, alpha: float | None = 0.0, rescale: bool = False, bias: bool = False) -> OFT:
+    """An OFT of blocks of `size` rows, else of two blocks."""
+    size = size or shape[0] // 2
+    return OFT(
+        blocks=torch.randn(shape[0] // size, size, size) * 0.3,
+        alpha=None if alpha is None else torch.tensor(alpha),
+        **_beside_rows(shape, rescale, bias),
+    )
+
+
+def random_oft_diag(*shape: int, rescale: bool = False, bias: bool = False) -> OFTDiag:
+    """Two blocks that are no rotations: R is taken as it is."""
+    size = shape[0] // 2
+    return OFTDiag(blocks=torch.eye(size) + torch.randn(2, size, size) * 0.3, **_beside_rows(shape, rescale, bias))
+
+
+def random_boft(*shape: int, size: int = 2, stages: int | None = None, rescale: bool = False, bias: bool = False) -> BOFT:
+    """All stages that blocks of `size` rows can have, if not fewer."""
+    blocks = shape[0] // size
+    stages = stages or blocks.bit_length()
+    return BOFT(blocks=torch.randn(stages, blocks, size, size) * 0.3, alpha=torch.tensor(0.0), **_beside_rows(shape, rescale, bias))
+
+
+def random_onetrainer_oft(*shape: int, size: int = 4, shared: bool = False, scaled: bool = True, bias: bool = False) -> OneTrainerOFT:
+    """Triangles for the input columns of a weight of `shape`; numbers that fit whether they are scaled or not."""
+    blocks = 1 if shared else math.prod(shape[1:]) // size
+    triangles = torch.randn(blocks, size * (size - 1) // 2) * (0.6 if scaled else 0.2)
+    return OneTrainerOFT(triangles=triangles, scaled=torch.tensor(1.0) if scaled else None, bias=torch.randn(shape[0]) if bias else None)
+
+
+def random_ia3(*shape: int, on_input: bool = False, bias: bool = False) -> IA3:
+    channels = shape[1 if on_input else 0]
+    vector = torch.randn(channels if len(shape) == 2 else (1, channels, *[1] * (len(shape) - 2)))
+    return IA3(vector=vector, on_input=torch.tensor(float(on_input)), bias=torch.randn(shape[0]) if bias else None)
+
+
+def _beside_rows(shape: tuple[int, ...], rescale: bool, bias: bool) -> dict[str, Tensor | None]:
+    return {
+        "rescale": 1 + 0.3 * torch.randn(shape[0], *[1] * (len(shape) - 1)) if rescale else None,
+        "bias": torch.randn(shape[0]) if bias else None,
+    }
 
 
 def network(

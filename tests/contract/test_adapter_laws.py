@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lycoris_kinds import random_glora, random_loha, random_lokr
-from support import close, random_lora
+from support import close, random_boft, random_ia3, random_lora, random_oft, random_oft_diag, random_onetrainer_oft
 from torch import nn
 
 from loraloom.adapters import TYPES, Adapter, DoRA, Full, Norm, NotExact, Sparse, read_adapter
@@ -75,9 +75,32 @@ CASES = {
     "loha fp16": lambda shape: random_loha(*shape, dtype=torch.float16),
     "lokr fp16": lambda shape: random_lokr(*shape, dtype=torch.float16),
     "glora fp16": lambda shape: random_glora(*shape, dtype=torch.float16),
+    "oft": lambda shape: random_oft(*shape),
+    "oft constrained": lambda shape: random_oft(*shape, alpha=0.05),
+    "oft with rescale and bias": lambda shape: random_oft(*shape, alpha=None, rescale=True, bias=True),
+    "oft diag": lambda shape: random_oft_diag(*shape),
+    "oft diag with rescale and bias": lambda shape: random_oft_diag(*shape, rescale=True, bias=True),
+    "boft": lambda shape: random_boft(*shape),
+    "boft of one stage": lambda shape: random_boft(*shape, stages=1),
+    "boft with rescale and bias": lambda shape: random_boft(*shape, rescale=True, bias=True),
+    "onetrainer oft": lambda shape: random_onetrainer_oft(*shape),
+    "onetrainer oft shared": lambda shape: random_onetrainer_oft(*shape, shared=True, scaled=False),
+    "onetrainer oft with bias": lambda shape: random_onetrainer_oft(*shape, bias=True),
+    "ia3": lambda shape: random_ia3(*shape),
+    "ia3 on input": lambda shape: random_ia3(*shape, on_input=True),
+    "ia3 with bias": lambda shape: random_ia3(*shape, bias=True),
+    "ia3 on input with bias": lambda shape: random_ia3(*shape, on_input=True, bias=True),
     "fp16": lambda shape: random_lora(*shape, dtype=torch.float16),
     "bf16": lambda shape: random_lora(*shape, dtype=torch.bfloat16),
 }
+
+
+TURNING = ("oft", "oft diag", "boft", "onetrainer oft", "onetrainer oft with bias", "ia3", "ia3 on input")
+CASES |= {
+    f"dora of {name}": lambda shape, make=CASES[name]: DoRA.of(make(shape), magnitude=1 + torch.rand(shape[0], *[1] * (len(shape) - 1)))
+    for name in TURNING
+}
+CASES |= {f"sparse of {name}": lambda shape, make=CASES[name]: sparse(make(shape), shape) for name in TURNING}
 
 
 def sparse(inner: Adapter, shape: tuple[int, ...]) -> Sparse:
@@ -186,6 +209,10 @@ OPTIONS = {  # of `init`, by type
     "lora+dora": [{}, {"tucker": True}, {"on_input": True}],
     "loha+dora": [{"tucker": True}],
     "lokr+dora": [{"factor": 1}],
+    "oft": [{}, {"constraint": 0.01}, {"rescaled": True}, {"block_size": 8}],
+    "boft": [{}, {"constraint": 0.01}, {"rescaled": True}, {"block_size": 4, "boft_m": 1}],
+    "oft-onetrainer": [{}, {"block_share": True}, {"block_size": 4, "scaled": False}],
+    "ia3": [{}, {"train_on_input": True}],
 }
 FRESH = [(kind, options, layer) for kind, layer in BY_TYPE for options in OPTIONS.get(kind.name, [{}])]
 
