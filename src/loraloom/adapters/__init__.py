@@ -8,9 +8,9 @@ from loraloom.adapters.boft import BOFT
 from loraloom.adapters.dora import DoRA
 from loraloom.adapters.full import Full
 from loraloom.adapters.glora import GLoRA
+from loraloom.adapters.ia3 import IA3
 from loraloom.adapters.loha import LoHa
 from loraloom.adapters.lokr import LoKr
-from loraloom.adapters.ia3 import IA3
 from loraloom.adapters.lora import LoRA
 from loraloom.adapters.norm import Norm
 from loraloom.adapters.oft import OFT
