@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters.base import MAX_RANK, NotExact, Shape, as_target, key
+from loraloom.adapters.base import MAX_RANK, Adapter, Shape, as_target, key
+from loraloom.adapters.full import Full
 from loraloom.adapters.like import along, like
 from loraloom.adapters.scaled import Scaled, drawn, whole
 from loraloom.errors import BadTensor, LimitExceeded
@@ -215,20 +216,21 @@ class LoKr(Scaled):
         inner = like(layer, torch.nn.functional.conv2d(x, w2_b[..., None, None]), self.t2.to(x))
         return torch.nn.functional.conv2d(inner, w2_a.t()[..., None, None])
 
-    def rows(self, start: int, stop: int) -> "LoKr":
-        """Exact for whole blocks of b rows, and for rows inside one of them."""
+    def rows(self, start: int, stop: int) -> Adapter:
+        """A LoKr of whole blocks of b rows, or of rows inside one of them; the rows themselves (`Full`) where they go across."""
         b = len(self.w2) if self.w2 is not None else _given(self.w2_a).shape[0 if self.t2 is None else 1]
-        block = slice(start // b, -(-stop // b))
-        cut = {"w1": self.w1[block]} if self.w1 is not None else {"w1_a": _given(self.w1_a)[block]}
+        blocks = slice(start // b, -(-stop // b))
+        inside = slice(start - blocks.start * b, stop - blocks.start * b)
+        cut = {"w1": self.w1[blocks]} if self.w1 is not None else {"w1_a": _given(self.w1_a)[blocks]}
+        bias = None if self.bias is None else self.bias[start:stop]
+        if blocks.stop - blocks.start > 1 and (start % b or stop % b):
+            return Full(diff=replace(self, **cut)._matrix()[inside], bias=bias)
         if start % b or stop % b:
-            if block.stop - block.start != 1:
-                raise NotExact(f"lokr: rows {start} to {stop} of a fused weight are no whole blocks of {b} rows")
-            inside = slice(start - block.start * b, stop - block.start * b)
             if self.w2 is not None:
                 cut["w2"] = self.w2[inside]
             else:
                 cut["w2_a"] = _given(self.w2_a)[inside] if self.t2 is None else _given(self.w2_a)[:, inside]
-        return self.with_tensors({**cut, **({} if self.bias is None else {"bias": self.bias[start:stop]})})
+        return replace(self, **cut, bias=bias)
 
 
 def factorized(dimension: int, factor: int = -1) -> tuple[int, int]:
