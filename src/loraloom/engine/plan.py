@@ -144,7 +144,9 @@ def _merge_pays(entries: Sequence[Entry], layer: "Module", evaluations: int, tok
 
 
 def _rank(adapter: Adapter) -> int:
-    return int(getattr(adapter, "rank", 0)) or 16
+    """16 for types without a rank."""
+    scaling = adapter.scaling()
+    return 16 if scaling is None else scaling[0]
 
 
 def _tokens(pipeline: Any, target: Target) -> int:
