@@ -15,7 +15,7 @@ from loraloom.engine import Engine
 from loraloom.lorafile import LoraFile, Mix
 
 MODES = ("merge", "branch")
-PRECISE = [name for name in CASES if name not in ("fp16", "bf16")]
+PRECISE = [name for name in CASES if not name.endswith(("fp16", "bf16"))]
 
 
 def of_type(name: str, *, share: float = 0.3, seed: int = 0) -> LoraFile:
