@@ -34,6 +34,7 @@ LAYERS = {
     "settings": 0,
     "settingsfile": 0,
     "lazy": 0,
+    "plugins": 0,
 }
 SIBLINGS_APART = (3, 4)
 DIFFUSERS_ALLOWED = ("bases/*/model.py", "engine/fallback/runner.py", "engine/text.py", "generate/pipeline.py")

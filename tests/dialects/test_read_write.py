@@ -33,7 +33,7 @@ def saved(folder, tensors, **metadata):
     return folder / "x.safetensors"
 
 
-@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS])
+@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS if dialect.writes])
 @pytest.mark.parametrize(
     ("base", "share"),
     [(NANO, 1.0), (TINY, 0.3), (SD1, 0.01), (SD2, 0.01), (SDXL, 0.004), (NANOXL, 0.5)],
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_back(tmp_path, dialect, base, share, options):
             assert close(found.bias_delta(zero[0]), adapter.bias_delta(zero[0]), 1e-6)
 
 
-@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS])
+@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS if dialect.writes])
 def test_writing_again_gives_the_same_bytes(tmp_path, dialect):
     first = write(network(NANO), tmp_path / "1.safetensors", dialect)
     second = write(read(first), tmp_path / "2.safetensors", dialect)
@@ -66,7 +66,7 @@ def test_writing_again_gives_the_same_bytes(tmp_path, dialect):
 
 
 @pytest.mark.parametrize("extra", [{"scale": 0.3}, {"scalar": 2.5}, {"alpha": 0.0}, {"alpha": -1.5}], ids=str)
-@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS])
+@pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS if dialect.writes])
 def test_every_scale_survives_every_dialect(tmp_path, dialect, extra):
     adapter = random_lora(16, 24, bias=True).with_tensors({name: torch.tensor(value) for name, value in extra.items()})
     path = write(LoraFile({TARGET: adapter}, {}, "nano"), tmp_path / "x.safetensors", dialect, dtype=torch.float32)
@@ -181,7 +181,7 @@ def accounted(path, **options) -> LoraFile:
             | kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", 24),
             "named more than once",
         ),
-        ({f"{P}.lora_A.weight": torch.ones(2, 24)}, "no module of this name"),  # another dialect in the same file
+        ({f"{P}.lora_A.weight": torch.ones(2, 24)}, "more than once: the file has it in kohya naming too"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

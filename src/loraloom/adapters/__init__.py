@@ -19,6 +19,7 @@ from loraloom.adapters.oft_onetrainer import OneTrainerOFT
 from loraloom.adapters.sparse import Sparse
 from loraloom.adapters.wrapper import Wrapper
 from loraloom.errors import UnknownFormat
+from loraloom.plugins import registered
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 _PLAIN: tuple[type[Adapter], ...] = (LoRA, LoHa, LoKr, GLoRA, Full, Norm, OFT, OFTDiag, BOFT, OneTrainerOFT, IA3)
 _WRAPPERS: tuple[type[Wrapper], ...] = (DoRA, Sparse)
 TYPES: tuple[type[Adapter], ...] = (*_PLAIN, *(wrapper.around(kind) for wrapper in _WRAPPERS for kind in _PLAIN if kind is not Norm))
+GROUP = "loraloom.types"  # entry points of other packages' types
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
 
 
 def adapter_type(shapes: Mapping[str, Shape]) -> type[Adapter] | None:
     """The one type that accepts tensors of these names and shapes, or None."""
-    return next((kind for kind in TYPES if kind.accepts(shapes)), None)
+    own = next((kind for kind in TYPES if kind.accepts(shapes)), None)
+    return own or next((kind for kind in registered(GROUP, Adapter) if kind.accepts(shapes)), None)
 
 
 def read_adapter(tensors: "Mapping[str, Tensor]", target: Shape | None = None, file: Iterable[Mapping[str, Shape]] = ()) -> Adapter:

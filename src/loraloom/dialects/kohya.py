@@ -1,33 +1,47 @@
-"""kohya (sd-scripts): `lora_unet_` or `lora_te_` and the module's name with dots as underscores.
+"""kohya (sd-scripts), LyCORIS in it, OneTrainer's older files: `lora_unet_` or `lora_te_` and the module's name, dots as underscores.
 
 SDXL is written as its trainer sees it, with the original names of the UNet (`lora_unet_input_blocks_4_1_...`) and a number for
 each text encoder (`lora_te1_`, `lora_te2_`); SD 1.x and 2.x with diffusers' names and `lora_te_`. Either spelling is read.
+sd-scripts' own OFT says `oft_unet_`, `oft_te_`.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.bases import Base, Layer
+from loraloom.dialects import spelling
 from loraloom.dialects.base import Dialect
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _PREFIXES = {
-    "unet": ("lora_unet",),
-    "text_encoder": ("lora_te", "lora_te1"),  # diffusers writes te1 for SD 1.x too
-    "text_encoder_2": ("lora_te2",),
+    "unet": ("unet",),
+    "text_encoder": ("te", "te1"),  # diffusers writes te1 for SD 1.x too
+    "text_encoder_2": ("te2",),
 }
 
 
 class Kohya(Dialect):
     name: ClassVar[str] = "kohya"
     title: ClassVar[str] = "kohya"
+    writes: ClassVar[bool] = True
+    configured: ClassVar[bool] = False
 
     def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
-        names = [layer.target.module]
-        if layer.original is not None:
-            names.append(layer.original)
-        prefixes = _PREFIXES.get(layer.target.component, (f"lora_{layer.target.component}",))
+        names = spelling.modules(layer)
+        prefixes = _PREFIXES.get(layer.target.component, (layer.target.component,))
         if _is_xl(base):
-            names, prefixes = names[::-1], prefixes[::-1]
-        return tuple(f"{prefix}_{name.replace('.', '_')}" for name in names for prefix in prefixes)
+            names, prefixes = (spelling.original(layer), *names), prefixes[::-1]
+        prefixes = tuple(f"{kind}_{prefix}" for kind in ("lora", "oft") for prefix in prefixes)
+        return tuple(dict.fromkeys(f"{prefix}_{name.replace('.', '_')}" for name in names for prefix in prefixes))
+
+    def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+        """sd-scripts clamps its OFT to alpha, whatever alpha is; LyCORIS, with the same suffixes, only if it is above 0."""
+        blocks = spelled.get("oft_blocks", "")
+        if blocks.startswith("oft_") and "alpha" in group and not bool(group["alpha"].any()):
+            group["oft_blocks"] = group["oft_blocks"] * 0
+        return super().fix(group, spelled, layer, metadata)
 
 
 def _is_xl(base: Base) -> bool:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom import tensorfile
-from loraloom.adapters import read_adapter
-from loraloom.bases import BASES, Base
+from loraloom.adapters import Adapter
+from loraloom.bases import BASES, Base, Target
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
-from loraloom.dialects.matching import match
+from loraloom.dialects import folder
+from loraloom.dialects.matching import Match, match
 from loraloom.dialects.metadata import PEFT_CONFIG
-from loraloom.errors import UnknownFormat, WrongBase
+from loraloom.errors import MatchError, UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 
@@ -19,51 +20,79 @@ if TYPE_CHECKING:
 
 
 def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> LoraFile:
-    """Every adapter of a file, on the CPU, in the file's dtype; keys that fit nothing are in `unknown` with the reason.
+    """Every adapter of a file, or of a folder of PEFT's, on the CPU, in the file's dtype; keys that fit nothing are in `unknown`
+    with the reason.
 
     Without `base` the file's own family is used. Raises FileError subclasses for a file that cannot be used, WrongBase if
     it was made for another family than `base` (not with `force`: then what fits by name and shape is read), NothingApplied
     if no key fits, ShapeMismatch if names fit and no shape does.
     """
-    header = Header.read(path)
-    found = detect(header.shapes, header.metadata)
-    base, warnings = _choose(header.path, found, base, force=force)
-    dialect, groups, unknown, words = match(header, base)
-    adapters = {}
-    tensors = tensorfile.load_tensors(header, [*words, *(key for keys in groups.values() for key in keys)])
-    shapes = [{suffix: header.entries[key].shape for key, suffix in keys.items()} for keys in groups.values()]
-    for target, keys in groups.items():
-        group = {suffix: tensors[key] for key, suffix in keys.items()}
-        spelled = {suffix: key for key, suffix in keys.items()}
-        fixed = dialect.fix(group, spelled, target, header.metadata)
-        adapters[target] = read_adapter(fixed, base.by_target[target].shape, shapes)
+    path = Path(path)
+    parts = folder.opened(path)
+    metadata = parts[0].header.metadata
+    found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, metadata)
+    base, warnings = _choose(path, found, base, force=force)
+    adapters: dict[Target, Adapter] = {}
+    embeddings: dict[str, dict[str, Tensor]] = {}
+    unknown: list[str] = []
+    matches = _matches(parts, base, unknown)
+    for header, matched in matches:
+        tensors = tensorfile.load_tensors(header, [*matched.words, *(key for keys in matched.groups.values() for key in keys)])
+        adapters |= _adapters(header, matched, tensors, base)
+        for key, (word, component) in matched.words.items():
+            embeddings.setdefault(word, {})[component] = tensors[key]
+        unknown += matched.unknown
     return LoraFile(
         adapters,
-        dict(header.metadata),
+        dict(metadata),
         base.family,
-        unknown,
+        tuple(unknown),
         warnings,
-        dialect.name,
-        header.path,
+        matches[0][1].dialect.name,
+        path,
         made_for=f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN,
-        alpha_from=_alpha_from(groups.values(), header.metadata),
-        embeddings=_embeddings(words, tensors),
+        alpha_from=_alpha_from([matched for _, matched in matches], metadata),
+        embeddings=embeddings,
     )
 
 
-def _embeddings(words: Mapping[str, tuple[str, str]], tensors: "Mapping[str, Tensor]") -> "dict[str, dict[str, Tensor]]":
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, (word, component) in words.items():
-        found.setdefault(word, {})[component] = tensors[key]
+def _matches(parts: Iterable[folder.Part], base: Base, unknown: list[str]) -> list[tuple[Header, Match]]:
+    """The parts of which something fits; the keys of the others go to `unknown`. Raises the first's error if none fits."""
+    found, first = [], None
+    for header, component in parts:
+        try:
+            found.append((header, match(header, base, component)))
+        except MatchError as error:
+            first = first or error
+            unknown += [f"{key}: {error}" for key in header.entries]
+    if not found and first is not None:
+        raise first
     return found
 
 
-def _alpha_from(groups: Iterable[Mapping[str, str]], metadata: Mapping[str, str]) -> str:
+def _adapters(header: Header, matched: Match, tensors: "Mapping[str, Tensor]", base: Base) -> dict[Target, Adapter]:
+    adapters = {}
+    shapes = [{suffix: header.entries[key].shape for key, suffix in keys.items()} for keys in matched.groups.values()]
+    for target, keys in matched.groups.items():
+        group = {suffix: tensors[key] for key, suffix in keys.items()}
+        spelled = {suffix: key for key, suffix in keys.items()}
+        fixed = matched.named_by[target].fix(group, spelled, base.by_target[target], header.metadata)
+        kind = matched.kinds[target]
+        adapters[target] = kind.from_tensors(kind.settled(fixed, base.by_target[target].shape, shapes))
+    return adapters
+
+
+def _alpha_from(matches: Iterable[Match], metadata: Mapping[str, str]) -> str:
     """Where the scales come from, in words: formats.md §2, "alpha traps"."""
-    given = [bool({"alpha", "scale"} & set(keys.values())) for keys in groups]
+    given = [
+        bool({"alpha", "scale"} & set(keys.values()))
+        for matched in matches
+        for target, keys in matched.groups.items()
+        if "alpha" in matched.kinds[target].suffixes()
+    ]
     if all(given):
-        return "alpha from the file"
-    rest = "alpha from its metadata" if PEFT_CONFIG in metadata else "no alpha given: alpha is the rank"
+        return "alpha from the file" if given else "no alpha: these types have none"
+    rest = "alpha from its config" if PEFT_CONFIG in metadata else "no alpha given: alpha is the rank"
     return f"alpha from the file on {sum(given)} modules; on the others {rest}" if any(given) else rest
 
 

@@ -1,0 +1,151 @@
+"""PEFT's folders: `adapter_model.safetensors` beside `adapter_config.json`, one pair or a subfolder for each component.
+
+Training scripts of diffusers write `unet/` and `text_encoder/`. A path to the file inside means its folder's config too.
+"""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from loraloom import tensorfile
+from loraloom.dialects.metadata import PEFT_CONFIG
+from loraloom.errors import FileError, LimitExceeded, UnknownFormat, WriteFailed
+from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_SINGLE = "pytorch_lora_weights.safetensors"  # what diffusers' save_lora_weights writes into a folder
+_COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+_MAX_CONFIG = 2**20
+_PREFIX = "base_model.model."
+
+
+class Part(NamedTuple):
+    """One file of a network, and the component that its names are relative to; None where the names say it."""
+
+    header: Header
+    component: str | None = None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """By names that say the component, as recognising a family needs them."""
+        if self.component is None:
+            return dict(self.header.shapes)
+        return {f"{self.component}.{key.removeprefix(_PREFIX)}": shape for key, shape in self.header.shapes.items()}
+
+
+def opened(path: Path) -> tuple[Part, ...]:
+    """The headers of a network: of one file, or of each of a folder. Raises what `Header.read` does, FileError for a folder without
+    a network, UnknownFormat for a config that is none."""
+    if not path.is_dir():
+        return (_part(path, _component(path.parent)),) if path.name == WEIGHTS else (Part(Header.read(path)),)
+    if (path / WEIGHTS).is_file():
+        return (_part(path / WEIGHTS, _component(path)),)
+    inner = [name for name in _COMPONENTS if (path / name / WEIGHTS).is_file()]
+    if inner:
+        return tuple(_part(path / name / WEIGHTS, name) for name in inner)
+    if (path / _SINGLE).is_file():
+        return (Part(Header.read(path / _SINGLE)),)
+    raise FileError(f"{path}: this folder has no {WEIGHTS}, no {_COMPONENTS[0]}/{WEIGHTS} and no {_SINGLE}; name the file itself")
+
+
+def _component(folder: Path) -> str | None:
+    name = folder.resolve().name
+    return name if name in _COMPONENTS else None
+
+
+def _part(path: Path, component: str | None) -> Part:
+    """The file with its folder's config in its metadata, where diffusers has it."""
+    header = Header.read(path)
+    config = _config(path.with_name(CONFIG))
+    if not config:
+        return Part(header, component)
+    if component is None:
+        component = _of_class((config.get("auto_mapping") or {}).get("base_model_class"), header)
+    return Part(replace(header, metadata={**header.metadata, PEFT_CONFIG: json.dumps(config)}), component)
+
+
+def _of_class(name: object, header: Header) -> str | None:
+    """The component that the config or the names speak for."""
+    if name == "UNet2DConditionModel":
+        return "unet"
+    if name == "CLIPTextModelWithProjection":
+        return "text_encoder_2"
+    text = any(".self_attn." in key or ".mlp.fc" in key for key in header.entries)
+    return "text_encoder" if name == "CLIPTextModel" or text else None
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_CONFIG:
+            raise LimitExceeded(f"{path}: {path.stat().st_size:,} bytes, the limit for a config is {_MAX_CONFIG:,}")
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise UnknownFormat(f"{path}: not what PEFT writes ({error})") from error
+
+
+class Written(NamedTuple):
+    """What goes into the folder of one component."""
+
+    tensors: "Mapping[str, Tensor]"
+    metadata: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+def write(path: Path, parts: Mapping[str, Written]) -> Path:
+    """Write the whole folder beside its place and rename it: nobody sees half of it. One component alone has no subfolder.
+
+    A folder that was there is replaced if it is one of PEFT's. Raises WriteFailed; what was there is untouched then.
+    """
+    if path.exists() and not _is_ours(path):
+        raise WriteFailed(f"{path}: is there and is no PEFT folder (it holds more than {WEIGHTS} and {CONFIG}); choose another name")
+    token = secrets.token_hex(6)
+    fresh, old = (path.with_name(f".{path.name[:32]}.{token}.{ending}") for ending in ("partial", "old"))
+    try:
+        for component, written in parts.items():
+            folder = fresh if len(parts) == 1 else fresh / component
+            folder.mkdir(parents=True)
+            tensorfile.write(folder / WEIGHTS, written.tensors, written.metadata)
+            with (folder / CONFIG).open("x", encoding="utf-8") as file:
+                json.dump(written.config, file, indent=2, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            path.rename(old)
+        try:
+            fresh.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except OSError as error:
+        advice = "free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
+        raise WriteFailed(
+            f"{path}: could not be written: {error.strerror or error}; {advice}. Nothing that was there has changed"
+        ) from error
+    finally:
+        for leftover in (fresh, old):
+            with suppress(OSError):
+                shutil.rmtree(leftover)
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether all of a folder is what `write` makes."""
+    inside = {str(each.relative_to(path)) for each in path.rglob("*")} if path.is_dir() and not path.is_symlink() else {""}
+    names = {WEIGHTS, CONFIG, "README.md"}
+    return inside <= names | set(_COMPONENTS) | {f"{component}{os.sep}{name}" for component in _COMPONENTS for name in names}

@@ -1,0 +1,103 @@
+"""What tools store differently, mended at the border so that there is one form inside. Shapes are mended as tensors are.
+
+- DoRA's vector is [out, 1, ...] (norms of rows) or [1, in, ...] (of columns) inside. PEFT and ai-toolkit, known by their names
+  for it, mean rows, whatever the shape; a bare vector of another tool goes by its length, rows first.
+- PEFT's LoRA of an embedding is its matrix transposed, the other way round.
+- PEFT's alpha stands in its config, and scales the bias too. Its LoKr is scaled by alpha/r even where nothing is factored.
+- PEFT's IA3 stores the factor itself, LyCORIS what is added to 1.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from loraloom.adapters import Shape
+from loraloom.bases import Layer
+from loraloom.dialects import peftconfig
+from loraloom.errors import UnknownFormat
+from loraloom.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".magnitude")
+_EMBEDDINGS = (".lora_embedding_A", ".lora_embedding_B")
+_PEFTS_IA3 = ".ia3_l"
+_WITHOUT_BIAS = (".to_q", ".to_k", ".to_v")
+# Without a tensor of one of these suffixes no shape is mended.
+_SHAPED = frozenset({"dora_scale", "weight"})
+
+
+def shapes(found: Mapping[str, Shape], spelled: Mapping[str, str], layer: Layer) -> Mapping[str, Shape]:
+    """The shapes that `mend` leaves, the very same mapping where it changes none; raises UnknownFormat for what cannot be mended."""
+    if layer.kind == "embedding":
+        return {suffix: shape[::-1] if _ends(spelled[suffix], _EMBEDDINGS) else shape for suffix, shape in found.items()}
+    if _SHAPED.isdisjoint(found):
+        return found
+    mended = dict(found)
+    if "dora_scale" in found:
+        mended["dora_scale"] = _magnitude(found["dora_scale"], spelled["dora_scale"], layer.shape)
+    if "weight" in found and _ends(spelled["weight"], (_PEFTS_IA3,)):
+        if not _is_input(found["weight"]) and not layer.target.module.endswith(_WITHOUT_BIAS):
+            raise UnknownFormat("PEFT's IA3 of a module's outputs scales its bias too, and the bias is the base's: not in this file")
+        mended["weight"], mended["on_input"] = _ia3(found["weight"], layer), ()
+    return mended
+
+
+def mend(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str] | None) -> "dict[str, Tensor]":
+    """The tensors of one target as they are inside. `metadata` is None where no PEFT config counts."""
+    if layer.kind == "embedding":
+        group = {suffix: tensor.T.contiguous() if _ends(spelled[suffix], _EMBEDDINGS) else tensor for suffix, tensor in group.items()}
+    if "dora_scale" in group:
+        vector = group["dora_scale"]
+        group["dora_scale"] = vector.reshape(_magnitude(tuple(vector.shape), spelled["dora_scale"], layer.shape))
+    if "weight" in group and _ends(spelled["weight"], (_PEFTS_IA3,)):
+        factor = group["weight"]
+        group["weight"] = factor.float().reshape(_ia3(tuple(factor.shape), layer)) - 1
+        group["on_input"] = torch.tensor(float(_is_input(tuple(factor.shape))))
+    if metadata is not None:
+        _scale(group, spelled, layer, metadata)
+    return group
+
+
+def _scale(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> None:
+    """Put PEFT's scale where the adapter keeps it."""
+    full = "lokr_w1" in group and "lokr_w2" in group
+    rank = next((len(group[suffix]) for suffix in peftconfig.RANKED if suffix in group), 0)
+    if "alpha" not in group and (rank or full):
+        config = peftconfig.of(metadata, layer.target.component)
+        if full:
+            rank = config.rank_of(layer.target.module) or 1
+            factor = config.alpha_of(layer.target.module, rank) / rank
+            if factor != 1:
+                group["lokr_w2"] = group["lokr_w2"].float() * factor
+        else:
+            group["alpha"] = torch.tensor(config.alpha_of(layer.target.module, rank))
+    if spelled.get("diff_b", "").endswith("bias") and rank:
+        group["diff_b"] = group["diff_b"] * (float(group["alpha"]) / rank)
+
+
+def _magnitude(shape: Shape, key: str, target: Shape) -> Shape:
+    """The shape of DoRA's vector that says whose norms it holds; as it is where it fits nobody's."""
+    length, points = math.prod(shape), (1,) * (len(target) - 2)
+    row, column = (length, 1, *points), (1, length, *points)
+    if _ends(key, _MAGNITUDES):
+        return row
+    if len(shape) == 1:
+        return row if length == target[0] else column if length == target[1] else shape
+    # PEFT's [1, out, 1, 1] under another tool's name, where it cannot be columns.
+    return row if shape[1:2] == (length,) == target[:1] != target[1:2] else shape
+
+
+def _ends(key: str, endings: tuple[str, ...]) -> bool:
+    return key.endswith(endings) or key.replace(".default", "").endswith(endings)
+
+
+def _is_input(shape: Shape) -> bool:
+    """PEFT's IA3 is [1, in, ...] on feed-forward modules, where it scales what goes in, else [out, 1] or [1, out, 1, 1]."""
+    return len(shape) == 2 and shape[0] == 1
+
+
+def _ia3(shape: Shape, layer: Layer) -> Shape:
+    length = math.prod(shape)
+    return (length,) if len(layer.shape) == 2 else (1, length, *(1,) * (len(layer.shape) - 2))
