@@ -13,6 +13,7 @@ from loraloom.adapters import SUFFIXES, Adapter, Shape
 from loraloom.bases import Base, Layer, Target
 from loraloom.dialects import quirks
 from loraloom.errors import DialectCannotHold
+from loraloom.lorafile import Embeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,15 @@ class Dialect(ABC):
         """The adapter's tensors under this dialect's names; raises DialectCannotHold."""
         prefix = self.spell(layer, base)[0]
         return {f"{prefix}.{suffix}": tensor for suffix, tensor in adapter.tensors().items()}
+
+    def write_embeddings(self, embeddings: Embeddings, base: Base) -> "dict[str, Tensor]":
+        """Words that come with the network, under this dialect's names; raises DialectCannotHold."""
+        if embeddings:
+            word = next(iter(embeddings))
+            raise DialectCannotHold(
+                f"{word!r}: {self.title} naming has no place for an embedding that comes with a network; write it with --dialect kohya"
+            )
+        return {}
 
     def write_metadata(self, adapters: Mapping[Target, Adapter], base: Base) -> Mapping[str, str]:
         """What readers of this dialect need beside the tensors."""

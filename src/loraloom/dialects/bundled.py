@@ -5,10 +5,14 @@ The first is a textual inversion file of the WebUI inside the network's, the sec
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from loraloom.bases import Base
+from loraloom.lorafile import Embeddings
 from loraloom.tensorfile import Header
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _KEY = re.compile(r"^bundle_emb\.(?P<word>.+)\.(?P<part>string_to_param\.\*|clip_l|clip_g|t5|t5xxl)$")
 _COMPONENTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
@@ -36,6 +40,17 @@ def bundled(header: Header, base: Base) -> Bundled:
             reason = reason or f"holds {header.entries[key].dtype}, not floating-point numbers"
         unknown[key] = reason
     return Bundled(words, unknown)
+
+
+def spelled(embeddings: "Embeddings", base: Base) -> "dict[str, Tensor]":
+    """Keys of the embeddings as `bundled` reads them: the WebUI's where there is one text encoder, else one for each."""
+    parts = {component: part for part, component in _COMPONENTS.items()}
+    alone = len(base.text_widths) == 1
+    return {
+        f"bundle_emb.{word}.{'string_to_param.*' if alone else parts[component]}": tensor
+        for word, by_component in embeddings.items()
+        for component, tensor in by_component.items()
+    }
 
 
 def _component(part: str, shape: tuple[int, ...], base: Base) -> tuple[str, str]:

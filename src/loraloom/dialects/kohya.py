@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.bases import Base, Layer
-from loraloom.dialects import spelling
+from loraloom.dialects import bundled, spelling
 from loraloom.dialects.base import Dialect
+from loraloom.lorafile import Embeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,9 @@ class Kohya(Dialect):
         if blocks.startswith("oft_") and "alpha" in group and not bool(group["alpha"].any()):
             group["oft_blocks"] = group["oft_blocks"] * 0
         return super().fix(group, spelled, layer, metadata)
+
+    def write_embeddings(self, embeddings: Embeddings, base: Base) -> "dict[str, Tensor]":
+        return bundled.spelled(embeddings, base)
 
 
 def _is_xl(base: Base) -> bool:

@@ -12,8 +12,7 @@ from loraloom.bases.detect import detect
 
 PEFT_CONFIG = "lora_adapter_metadata"
 _STALE = (PEFT_CONFIG, "sshs_legacy_hash", "sshs_model_hash")  # true of the file that was read, not of the one that is written
-_ALGOS = {"oft": "diag-oft", "oft_diag": "diag-oft", "oft_onetrainer": "diag-oft"}  # where LyCORIS' word is not ours
-_PLAIN = ("lora", "norm")
+_ALGOS = {"oft": "diag-oft", "oft-diag": "diag-oft", "oft-onetrainer": "diag-oft"}  # where LyCORIS' word is not ours
 
 
 def stamped(metadata: Mapping[str, str], adapters: Mapping[Target, Adapter], base: Base, extra: Mapping[str, str]) -> dict[str, str]:

@@ -49,6 +49,8 @@ def _one(
     for target, adapter in adapters.items():
         for key, tensor in dialect.write_tensors(adapter, base.by_target[target], base).items():
             tensors[key] = _cast(key, tensor, dtype)
+    for key, tensor in dialect.write_embeddings(file.embeddings, base).items():
+        tensors[key] = _cast(key, tensor, dtype)
     extra = {**dialect.write_metadata(adapters, base), "sshs_model_hash": tensorfile.content_hash(tensors)}
     return tensors, stamped(file.metadata, adapters, base, extra)
 
