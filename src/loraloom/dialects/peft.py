@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Layer, Target
-from loraloom.dialects import peftconfig
+from loraloom.dialects import peftconfig, quirks
 from loraloom.dialects.base import Dialect
 from loraloom.dialects.held import Held, hold
 from loraloom.dialects.metadata import PEFT_CONFIG
@@ -23,6 +23,9 @@ class Peft(Dialect):
     def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
         component, module = layer.target.component, layer.target.module
         return tuple(dict.fromkeys((f"{component}.{module}", f"{component}.{module.removeprefix('text_model.')}")))
+
+    def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+        return quirks.turned(super().fix(group, spelled, layer, metadata), layer, metadata)
 
     def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         prefix = self.spell(layer, base)[0]

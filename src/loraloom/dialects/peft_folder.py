@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Layer, Target
-from loraloom.dialects import peftconfig
+from loraloom.dialects import peftconfig, quirks
 from loraloom.dialects.base import Dialect
 from loraloom.dialects.held import Held, hold
 
@@ -26,6 +26,9 @@ class PeftFolder(Dialect):
         projected = Target(layer.target.component, "text_projection") in base.by_target
         names = (module, short) if projected else (short, module)
         return tuple(dict.fromkeys(f"{_PREFIX}.{name}" for name in names))
+
+    def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+        return quirks.turned(super().fix(group, spelled, layer, metadata), layer, metadata)
 
     def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         prefix = self.spell(layer, base)[0]

@@ -29,6 +29,12 @@ class Config(msgspec.Struct):
     alpha: float | None = None  # what the configs of LoHa and LoKr call it
     alpha_pattern: dict[str, float] | None = None
     use_rslora: bool = False
+    use_cayley_neumann: bool = True
+    num_cayley_neumann_terms: int = 5
+
+    @property
+    def is_usual_oft(self) -> bool:
+        return self.use_cayley_neumann and self.num_cayley_neumann_terms == 5
 
     def alpha_of(self, module: str, rank: int) -> float:
         """alpha as a kohya file would store it: rsLoRA's alpha/√r becomes alpha·√r over r."""

@@ -77,6 +77,16 @@ def _scale(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer,
         group["diff_b"] = group["diff_b"] * (float(group["alpha"]) / rank)
 
 
+def turned(group: "dict[str, Tensor]", layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+    """PEFT's OFT, whose tensors are named as OneTrainer's: a convolution is turned the other way. Raises UnknownFormat for a config
+    with another formula than the first four terms of the Cayley transform's series, its default and OneTrainer's only one."""
+    if "oft_R.weight" not in group:
+        return group
+    if not peftconfig.of(metadata, layer.target.component).is_usual_oft:
+        raise UnknownFormat(f"{layer.target}: PEFT's OFT with use_cayley_neumann off or with another number of terms than 5 is not read")
+    return group if layer.kind != "conv" else {**group, "oft_R.weight": -group["oft_R.weight"]}
+
+
 def _magnitude(shape: Shape, key: str, target: Shape) -> Shape:
     """The shape of DoRA's vector that says whose norms it holds; as it is where it fits nobody's."""
     length, points = math.prod(shape), (1,) * (len(target) - 2)
