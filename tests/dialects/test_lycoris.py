@@ -43,7 +43,8 @@ ALGOS = {
     "norm": {"algo": "lora", "train_norm": True},
 }
 
-UNLOADABLE = ("ia3",)  # its loader raises
+# Errors of its own loader: it raises for IA3 and for the magnitudes of columns, and takes the wrong side for a core's rank.
+UNLOADABLE = ("ia3", "dora of columns", "lokr tucker")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,13 @@ def fresh_presets(monkeypatch):
             setattr(kind, name, value)
 
 
+def of_trainer(pipeline, algo):
+    """The network and how it is applied. A width of 24 has no butterfly of a power of 2, so BOFT's is of the UNet alone."""
+    encoder = nn.Sequential() if algo == "boft" else pipeline.text_encoder
+    network = create_network(1.0, 4, 3, None, encoder, pipeline.unet, **ALGOS[algo])
+    return network, {"text_encoder": encoder, "unet": pipeline.unet, "apply_text_encoder": True, "apply_unet": True}
+
+
 def trained(network, path, **options):
     """The network applied, with random values, saved as its trainer saves it."""
     network.apply_to(**options)
@@ -86,8 +94,7 @@ def trained(network, path, **options):
 
 @pytest.mark.parametrize("algo", ALGOS)
 def test_what_its_kohya_network_saves_loads_here_with_its_output(clean, pipeline, tmp_path, algo):
-    network = create_network(1.0, 4, 3, None, pipeline.text_encoder, pipeline.unet, **ALGOS[algo])
-    options = {"text_encoder": pipeline.text_encoder, "unet": pipeline.unet, "apply_text_encoder": True, "apply_unet": True}
+    network, options = of_trainer(pipeline, algo)
     path = trained(network, tmp_path / "x.safetensors", **options)
     expected, before = outputs(pipeline), outputs(clean)
     file = read(path, NANO)
@@ -123,8 +130,7 @@ LOADS = [name for name in ALGOS if name not in UNLOADABLE]
 @pytest.mark.parametrize("algo", LOADS)
 def test_what_we_write_loads_in_its_kohya_network_with_our_output(clean, pipeline, tmp_path, algo):
     """Files of its own making, read and written again: its loader builds each module by its own rules for sizes."""
-    network = create_network(1.0, 4, 3, None, pipeline.text_encoder, pipeline.unet, **ALGOS[algo])
-    options = {"text_encoder": pipeline.text_encoder, "unet": pipeline.unet, "apply_text_encoder": True, "apply_unet": True}
+    network, options = of_trainer(pipeline, algo)
     file = read(trained(network, tmp_path / "x.safetensors", **options), NANO)
     path = write(file, tmp_path / "y.safetensors", "kohya", dtype=torch.float32)
     judge = copy.deepcopy(clean)

@@ -151,7 +151,7 @@ class LoKr(Scaled):
             down1, up1 = self.w1_b.float(), self.w1_a.float() * self.multiplier
         else:
             down1, up1 = whole(first)
-        return torch.kron(down1, down2), torch.kron(up1, up2)
+        return kron(down1, down2), kron(up1, up2)
 
     def _ranks(self, shape: Shape) -> int:
         """Of `factors`, from shapes alone."""
@@ -253,3 +253,9 @@ def _given(part: "Tensor | None") -> "Tensor":
     """The forms of the class (`check`) have no part without its partner."""
     assert part is not None
     return part
+
+
+def kron(first: "Tensor", second: "Tensor") -> "Tensor":
+    """torch.kron of two matrices; its own fails on a transposed one with a single row (torch 2.13: "view size is not compatible")."""
+    product = first[:, None, :, None] * second[None, :, None, :]
+    return product.reshape(len(first) * len(second), first.shape[1] * second.shape[1])

@@ -37,10 +37,10 @@ class Part(NamedTuple):
     header: Header
     component: str | None = None
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """By names that say the component, as recognising a family needs them."""
         if self.component is None:
-            return dict(self.header.shapes)
+            return self.header.shapes
         return {f"{self.component}.{key.removeprefix(_PREFIX)}": shape for key, shape in self.header.shapes.items()}
 
 

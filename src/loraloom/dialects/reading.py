@@ -1,5 +1,6 @@
 """File -> LoraFile: recognise the base, match the names, take the tensors."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     path = Path(path)
     parts = folder.opened(path)
     metadata = parts[0].header.metadata
-    found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, metadata)
+    found = detect(ChainMap(*(dict(part.shapes()) for part in parts)) if len(parts) > 1 else parts[0].shapes(), metadata)
     base, warnings = _choose(path, found, base, force=force)
     adapters: dict[Target, Adapter] = {}
     embeddings: dict[str, dict[str, Tensor]] = {}
