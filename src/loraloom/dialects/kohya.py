@@ -28,6 +28,7 @@ class Kohya(Dialect):
     title: ClassVar[str] = "kohya"
     writes: ClassVar[bool] = True
     configured: ClassVar[bool] = False
+    suffixes: ClassVar[Mapping[str, str]] = {"down.weight": "lora_down.weight", "up.weight": "lora_up.weight"}
 
     def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
         names = spelling.modules(layer)
@@ -35,7 +36,9 @@ class Kohya(Dialect):
         if _is_xl(base):
             names, prefixes = (spelling.original(layer), *names), prefixes[::-1]
         prefixes = tuple(f"{kind}_{prefix}" for kind in ("lora", "oft") for prefix in prefixes)
-        return tuple(dict.fromkeys(f"{prefix}_{name.replace('.', '_')}" for name in names for prefix in prefixes))
+        spelled = [f"{prefix}_{name.replace('.', '_')}" for name in names for prefix in prefixes]
+        # `..._to_q_lora.down.weight`: what diffusers' convert_state_dict_to_kohya makes of a UNet beside text encoders.
+        return tuple(dict.fromkeys([*spelled, *(f"{name}_lora" for name in spelled if layer.target.component == "unet")]))
 
     def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
         """sd-scripts clamps its OFT to alpha, whatever alpha is; LyCORIS, with the same suffixes, only if it is above 0."""
