@@ -63,7 +63,7 @@ def test_text_encoders_that_families_share_leave_it_to_the_metadata(widths, vers
 
 
 def test_text_encoders_beside_an_unknown_transformer_say_nothing():
-    found = detect({"transformer.transformer_blocks.5.attn.to_q.lora_A.weight": (4, 1536), TEXT: (4, 768)}, {})
+    found = detect({"transformer.transformer_blocks.5.attn.to_q.lora_A.weight": (4, 1150), TEXT: (4, 768)}, {})
     assert (found.title, found.confident) == ("an unknown base", False)
 
 
@@ -90,6 +90,69 @@ def test_names_that_only_one_family_has(keys, title):
     assert detect(dict.fromkeys(keys, (4, 320)), {}).title == title
 
 
+@pytest.mark.parametrize(
+    ("keys", "title", "confidence"),
+    [
+        ({"transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj.lora_A.weight": 6144}, "Flux.2", "certain"),
+        (
+            {"lora_unet_txt_in.lora_down.weight": 15360, "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": 6144},
+            "Flux.2",
+            "certain",
+        ),
+        ({"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": 6144}, "Flux.2", "certain"),
+        ({"lora_unet_single_blocks_47_linear1.lora_down.weight": 3072}, "Flux.2", "certain"),
+        ({"lora_unet_txt_in.lora_down.weight": 4096, "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": 3072}, "Flux.1", "likely"),
+        ({"base_model.model.double_blocks.0.img_attn.qkv.lora_A.weight": 3072}, "Flux.1", "likely"),
+        ({"double_blocks.0.processor.qkv_lora1.down.weight": 3072}, "Flux.1", "likely"),
+        ({"lora_unet_distilled_guidance_layer_in_proj.lora_down.weight": 64}, "Chroma", "certain"),
+        ({"lora_unet_double_blocks_19_img_attn_qkv.lora_down.weight": 3072}, "Hunyuan Video", "certain"),
+        ({"diffusion_model.double_blocks.0.img_attn_qkv.lora_A.weight": 3072}, "Hunyuan Video", "certain"),
+        ({"lora_unet_joint_blocks_3_x_block_attn_qkv.lora_down.weight": 1536}, "SD 3", "likely"),
+        ({"lora_unet_joint_blocks_3_x_block_attn2_qkv.lora_down.weight": 1536}, "SD 3.5", "certain"),
+        ({"lora_unet_joint_blocks_37_x_block_attn_qkv.lora_down.weight": 2432}, "SD 3.5", "certain"),
+        ({"transformer.transformer_blocks.3.attn.to_q.lora_A.weight": 2432}, "SD 3.5", "certain"),
+        ({"transformer.transformer_blocks.3.attn.to_q.lora_A.weight": 1536}, "SD 3", "likely"),
+        ({"transformer.transformer_blocks.3.attn.to_q.lora_A.weight": 3072}, "an unknown base", "cannot tell"),  # Flux.1 or Qwen-Image
+        ({"transformer.transformer_blocks.59.attn.to_q.lora_A.weight": 3072}, "Qwen-Image", "certain"),
+        ({"lora_unet_transformer_blocks_0_img_mlp_net_2.lora_down.weight": 12288}, "Qwen-Image", "certain"),
+        ({"lora_unet__layers_0_attention_qkv.lora_down.weight": 3840}, "Z-Image", "certain"),
+        ({"transformer.layers.0.attention.to_q.lora_A.weight": 3840}, "Z-Image", "certain"),
+        ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": 2304}, "Lumina 2", "certain"),
+        ({"diffusion_model.blocks.0.self_attn.q.lora_A.weight": 5120}, "Wan", "certain"),
+        ({"lora_unet_blocks_0_cross_attn_k_img.lora_down.weight": 5120}, "Wan", "certain"),
+        ({"transformer.blocks.0.attn1.to_q.lora_A.weight": 1536}, "Wan", "certain"),
+        ({"lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": 2048}, "Anima", "certain"),
+        ({"lora_prior_unet_down_blocks_0_0_x.lora_down.weight": 2048}, "Stable Cascade", "certain"),
+        ({TEXT: 768}, "SD 1.x", "likely"),
+        ({UNET: 768}, "SD 1.x", "certain"),
+        ({UNET.replace("lora_down.weight", "hada_w1_b"): 1024}, "SD 2.x", "certain"),
+        ({UNET.replace("lora_down.weight", "a1.weight"): 2048}, "SDXL", "certain"),
+        ({UNET: 640}, "an unknown base", "cannot tell"),
+    ],
+    ids=str,
+)
+def test_families_that_have_no_table_are_recognised_all_the_same(keys, title, confidence):
+    found = detect({key: (4, width) for key, width in keys.items()}, {})
+    assert (found.title, found.confidence) == (title, confidence)
+
+
+def test_the_width_of_a_lokr_is_the_product_of_its_factors():
+    stem = UNET.removesuffix(".lora_down.weight")
+    assert detect({f"{stem}.lokr_w1": (8, 8), f"{stem}.lokr_w2": (40, 96)}, {}).title == "SD 1.x"
+    assert detect({f"{stem}.lokr_w1_a": (8, 4), f"{stem}.lokr_w1_b": (4, 8), f"{stem}.lokr_w2_b": (4, 256)}, {}).title == "SDXL"
+    assert not detect({f"{stem}.lokr_w1": (8, 8)}, {}).confident
+
+
+def test_two_that_agree_are_certain_and_two_that_do_not_are_not():
+    flux = {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": (4, 3072)}
+    for version, title, confidence in (("flux1", "Flux.1", "certain"), ("chroma", "Chroma", "certain"), ("sd_v1", "Flux.1", "likely")):
+        found = detect(flux, {"ss_base_model_version": version})
+        assert (found.title, found.confidence, bool(found.contradictions)) == (title, confidence, version == "sd_v1")
+    assert detect({}, {"ss_base_model_version": "sdxl_1.0"}).confidence == "likely"
+    assert detect({TEXT: (4, 768)}, {"ss_base_model_version": "sdxl_1.0"}).confidence == "certain"
+    assert detect({}, {}).confidence == "cannot tell"
+
+
 def test_a_transformer_whose_cross_attention_is_as_wide_as_sdxls_is_not_sdxl():
     """LTX-Video's."""
     assert detect({"transformer.transformer_blocks.0.attn2.to_k.lora_A.weight": (4, 2048)}, {}).title == "an unknown base"
@@ -108,6 +171,16 @@ def test_a_transformer_whose_cross_attention_is_as_wide_as_sdxls_is_not_sdxl():
         ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SDXL"),
         ({"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "SD 2.x"),
         ({"modelspec.architecture": "Flux.1-dev/lora"}, "Flux.1"),
+        ({"modelspec.architecture": "stable-diffusion-3-5-large/lora"}, "SD 3.5"),
+        ({"modelspec.architecture": "stable-diffusion-3-medium/lora"}, "SD 3"),
+        ({"modelspec.architecture": "z-image-turbo"}, "Z-Image"),
+        ({"ss_base_model_version": "qwen_image_edit"}, "Qwen-Image"),
+        ({"ss_base_model_version": "flux_2_klein_4b"}, "Flux.2"),
+        ({"ss_base_model_version": "flux_kontext"}, "Flux.1"),
+        ({"ss_base_model_version": "wan"}, "Wan"),
+        ({"ss_base_model_version": "hunyuan_video"}, "Hunyuan Video"),
+        ({"ss_base_model_version": "lumina2"}, "Lumina 2"),
+        ({"modelspec.architecture": "anima-preview/lora"}, "Anima"),
         ({"ss_base_model_version": "something new", "modelspec.architecture": "flux-1-schnell"}, "Flux.1"),
         ({"ss_base_model_version": "loraloom_tiny_1"}, "loraloom tiny 1"),
         ({"ss_base_model_version": "loraloom_tiny_10"}, "loraloom tiny 10"),

@@ -2,78 +2,48 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from loraloom.bases import BASES
 from loraloom.bases.base import Base
+from loraloom.bases.signatures import BEGINNING, CALLED, CROSS_ATTENTION, TEXTS, TRANSFORMERS, UNETS, Signature
 
 UNKNOWN = "an unknown base"
-# What trainers call the families (formats.md §4), by prefix; the longest prefix counts.
-_VERSIONS = {
-    "sd_1.": "SD 1.x",
-    "sd_v2": "SD 2.x",
-    "sd_2.": "SD 2.x",
-    "sdxl_": "SDXL",
-    "sd3": "SD 3",
-    "sd_3": "SD 3",
-    "medium": "SD 3",
-    "5-": "SD 3.5",
-    "flux1": "Flux.1",
-    "flux.1": "Flux.1",
-    "flux2": "Flux.2",
-    "flux.2": "Flux.2",
-    "chroma": "Chroma",
-    "lumina2": "Lumina 2",
-}
-_ARCHITECTURES = {
-    "stable-diffusion-v2": "SD 2.x",
-    "stable-diffusion-xl": "SDXL",
-    "stable-diffusion-3": "SD 3",
-    "flux-1": "Flux.1",
-    "Flux.1": "Flux.1",
-    "flux-2": "Flux.2",
-}
-# Key names that only one family has, looked for before any width; each pattern must be found in some key.
-_TRANSFORMERS = (
-    (("double_blocks|single_transformer_blocks",), "Flux.1", "double and single transformer blocks"),
-    (("joint_blocks",), "SD 3", "joint blocks"),
+Confidence = Literal["certain", "likely", "cannot tell"]
+_INPUTS = (
+    "lora_down.weight",
+    "lora_A.weight",
+    "lora_A.default.weight",
+    "lora.down.weight",
+    "lora_linear_layer.down.weight",
+    "hada_w1_b",
+    "diff",
 )
-# The same for UNets, looked for after the width of the cross-attention, which tells them apart better.
-_BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
-_UNETS = (
-    ((r"[._]transformer_blocks[._]([2-9]|1\d)[._]", _BLOCK), "SDXL", "three or more transformer blocks in a row"),
-    ((r"^lora_te2_|^text_encoder_2\.", r"^lora_unet_|^unet\."), "SDXL", "a UNet and two text encoders"),
-)
-# Some transformers have an `attn2` too (LTX-Video's is as wide as SDXL's), so the block's name counts.
-_CROSS_ATTENTION = (re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?[._]"), re.compile(_BLOCK))
-# Of the first text encoder and the second.
-_TEXTS = tuple(
-    re.compile(rf"^({prefixes}).*self_attn[._](q|k|v)_proj")
-    for prefixes in (r"lora_te1?_|text_encoder\.|lycoris_te_", r"lora_te2_|text_encoder_2\.")
-)
-_INPUTS = ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "lora_linear_layer.down.weight")
 _CONTEXTS = {base.context_width: base.title for base in BASES}
 # Families whose text encoders are in no table here: Flux.1 and SD 3 have SD 1.x's and SDXL's.
-_WITHOUT_TABLE = tuple(sorted({*_VERSIONS.values(), *_ARCHITECTURES.values()} - {base.title for base in BASES}))
+_WITHOUT_TABLE = tuple(sorted(set(CALLED.values()) - {base.title for base in BASES}))
 
 
 @dataclass(frozen=True)
 class Detection:
     """`family` is None if the file speaks for none that loraloom knows; `title` says in words what it speaks for.
 
-    `evidence` says why, the strongest last: "cross-attention 2048 wide". Without any, nothing is known.
+    `evidence` says why, the strongest last: "cross-attention 2048 wide". Without any, nothing is known. `confidence` is certain where
+    the tensors have what only this family has, or agree with the metadata; likely where only one of the two speaks, or they do not agree.
     """
 
     family: str | None
     title: str
     evidence: tuple[str, ...]
     contradictions: tuple[str, ...] = ()
+    confidence: Confidence = "cannot tell"
 
     @property
     def confident(self) -> bool:
+        """Whether the file speaks for anything, a base that nobody here knows included."""
         return bool(self.evidence)
 
 
@@ -81,6 +51,7 @@ class _Clue(NamedTuple):
     title: str
     evidence: str
     others: tuple[str, ...] = ()  # families that it speaks for just as well
+    sure: bool = True  # whether only this family has it
 
 
 def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Detection:
@@ -99,29 +70,39 @@ def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -
         contradictions = (f"metadata says {told.title} ({told.evidence}), tensors say {chosen.title} ({chosen.evidence})",)
     evidence = tuple(clue.evidence for clue in (told, seen) if clue and clue.title == chosen.title)
     family = next((base.family for base in BASES if base.title == chosen.title), None)
-    return Detection(family, chosen.title, evidence, contradictions)
+    return Detection(family, chosen.title, evidence, contradictions, _confidence(told, seen, chosen))
+
+
+def _confidence(told: _Clue | None, seen: _Clue | None, chosen: _Clue) -> Confidence:
+    if chosen.title == UNKNOWN:
+        return "cannot tell"
+    agree = told is not None and seen is not None and told.title == seen.title
+    alone = told is None and seen is not None and seen.sure
+    return "certain" if agree or alone else "likely"
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> _Clue | None:
-    for key, known in (("ss_base_model_version", _versions()), ("modelspec.architecture", _architectures())):
-        value = metadata.get(key, "")
+    for key in ("ss_base_model_version", "modelspec.architecture"):
+        value, known = metadata.get(key, ""), _called()
         embedded = re.match(r"loraloom[_-]([a-z]{1,20})[_-](\d{1,9})(/|$)", value)
         if embedded:
             return _Clue(f"loraloom {embedded[1]} {embedded[2]}", f"{key} = {value}")
-        prefix = max((prefix for prefix in known if value.startswith(prefix)), key=len, default=None)
+        plain = _plain(value)
+        prefix = max((prefix for prefix in known if plain.startswith(prefix)), key=len, default=None)
         if prefix is not None:
             return _Clue(known[prefix], f"{key} = {value}"[:120])
     return _Clue("SD 2.x", "ss_v2 = True") if metadata.get("ss_v2") == "True" else None
 
 
 @cache
-def _versions() -> dict[str, str]:
-    return {base.version: base.title for base in BASES} | _VERSIONS
+def _called() -> dict[str, str]:
+    """Title by what trainers write, the names of our own tables included."""
+    own = {_plain(name): base.title for base in BASES for name in (base.version, base.architecture)}
+    return own | CALLED
 
 
-@cache
-def _architectures() -> dict[str, str]:
-    return {base.architecture: base.title for base in BASES} | _ARCHITECTURES
+def _plain(name: str) -> str:
+    return name[:120].lower().replace("_", "-")
 
 
 def _is_version(title: str) -> bool:
@@ -131,8 +112,10 @@ def _is_version(title: str) -> bool:
 def _from_tensors(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
     """What is surest first. A cross-attention of a width that nobody has is only counted where nothing else speaks."""
     attention = _from_cross_attention(shapes)
-    known = attention if attention and attention.title != UNKNOWN else None
-    found = _from_names(shapes, _TRANSFORMERS) or known or _from_names(shapes, _UNETS) or attention
+    if attention and attention.title != UNKNOWN:  # in the blocks of a UNet, which no transformer has
+        return attention
+    inner = {key[begins.end() :]: key for key in shapes if (begins := BEGINNING.match(key))}
+    found = _from_names(inner, shapes, TRANSFORMERS) or _from_names(dict(zip(shapes, shapes, strict=True)), shapes, UNETS) or attention
     # A transformer that no signature knows still is no UNet: text encoders of SD 1.x's and SDXL's widths are everywhere.
     return found or (None if _has_transformer(shapes) else _from_text_encoders(shapes))
 
@@ -141,28 +124,35 @@ def _has_transformer(shapes: Mapping[str, tuple[int, ...]]) -> bool:
     return any(key.startswith(("transformer.", "lora_transformer_")) for key in shapes)
 
 
-def _from_names(shapes: Mapping[str, tuple[int, ...]], signatures: Iterable[tuple[tuple[str, ...], str, str]]) -> _Clue | None:
-    names = "\n".join(shapes)  # one search instead of one for each name: a stranger's file has up to 50,000
-    for patterns, title, evidence in signatures:
-        if all(re.search(pattern, names, re.MULTILINE) for pattern in patterns):
-            return _Clue(title, evidence)
+def _from_names(names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], signatures: Iterable[Signature]) -> _Clue | None:
+    """`names` has the key of each name."""
+    text = "\n".join(("", *names))  # one search instead of one for each name: a stranger's file has up to 50,000
+    for signature in signatures:
+        marked = any(mark in text for mark in signature.marks)
+        if not marked or not all(re.search(pattern, text) for pattern in signature.patterns):
+            continue
+        first = re.compile(signature.patterns[0])
+        keys = (key for name, key in names.items() if first.search(f"\n{name}")) if signature.widths else ()
+        width = _commonest_input(shapes, keys)
+        if not signature.widths or width in signature.widths:
+            return _Clue(signature.title, signature.evidence.format(width=width), signature.others, sure=not signature.others)
     return None
 
 
 def _from_cross_attention(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
-    width = _commonest_input(shapes, *_CROSS_ATTENTION)
+    width = _commonest_input(shapes, _named(shapes, *CROSS_ATTENTION))
     return None if width is None else _Clue(_CONTEXTS.get(width, UNKNOWN), f"cross-attention {width} wide")
 
 
 def _from_text_encoders(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
     """The first family with text encoders of these widths. Several share them, so metadata may name another that has them."""
-    widths = [_commonest_input(shapes, pattern) for pattern in _TEXTS]
+    widths = [_commonest_input(shapes, _named(shapes, pattern)) for pattern in TEXTS]
     found = [str(width) for width in widths if width is not None]
     if not found:
         return None
     fits = [base.title for base in BASES if _has(base.text_widths, widths)]
     evidence = f"text encoder {found[0]} wide" if len(found) == 1 else f"text encoders {' and '.join(found)} wide"
-    return _Clue(fits[0] if fits else UNKNOWN, evidence, (*fits, *_WITHOUT_TABLE))
+    return _Clue(fits[0] if fits else UNKNOWN, evidence, (*fits, *_WITHOUT_TABLE), sure=False)
 
 
 def _has(own: tuple[int, ...], found: Iterable[int | None]) -> bool:
@@ -170,11 +160,28 @@ def _has(own: tuple[int, ...], found: Iterable[int | None]) -> bool:
     return all(width is None or own[index : index + 1] == (width,) for index, width in enumerate(found))
 
 
-def _commonest_input(shapes: Mapping[str, tuple[int, ...]], *patterns: re.Pattern[str]) -> int | None:
-    """The commonest input width of the layers whose keys have all of these patterns."""
-    inputs = ((key, shape[1]) for key, shape in shapes.items() if len(shape) >= 2 and key.endswith(_INPUTS))
-    widths = Counter(width for key, width in inputs if all(pattern.search(key) for pattern in patterns))
+def _named(keys: Iterable[str], *patterns: re.Pattern[str]) -> Iterator[str]:
+    return (key for key in keys if all(pattern.search(key) for pattern in patterns))
+
+
+def _commonest_input(shapes: Mapping[str, tuple[int, ...]], keys: Iterable[str]) -> int | None:
+    """The commonest input width of the layers of these keys."""
+    widths = Counter(width for key in keys if (width := _input(shapes, key)))
     return next((width for width, _ in widths.most_common(1)), None)
+
+
+def _input(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
+    """How wide the input of the layer is, if this is the tensor of its adapter that says so."""
+    shape = shapes[key]
+    if len(shape) < 2:
+        return None
+    if key.endswith(_INPUTS):
+        return shape[1]
+    if key.endswith(("lokr_w1", "lokr_w1_b")):  # the product of both factors' widths
+        stem = key[: key.rindex("lokr_w1")]
+        second = shapes.get(f"{stem}lokr_w2") or shapes.get(f"{stem}lokr_w2_b") or ()
+        return shape[1] * second[1] if len(second) >= 2 else None
+    return max(shape) if key.endswith("a1.weight") else None  # GLoRA: [in, rank] or [rank, in]
 
 
 def by_family(family: str) -> Base | None:

@@ -1,0 +1,155 @@
+"""What tells the families apart: what trainers call them, and names and widths that only one of them has. formats.md §4."""
+
+import re
+from dataclasses import dataclass
+
+# By prefix of `ss_base_model_version` and `modelspec.architecture`, lower case, `_` as `-`; the longest prefix counts. sd-scripts,
+# musubi-tuner, ai-toolkit, OneTrainer. The versions of the bases that have a table stand there.
+CALLED = {
+    "sd-1.": "SD 1.x",
+    "sd-v1": "SD 1.x",
+    "stable-diffusion-v1": "SD 1.x",
+    "sd-2.": "SD 2.x",
+    "sd-v2": "SD 2.x",
+    "stable-diffusion-v2": "SD 2.x",
+    "sdxl-": "SDXL",
+    "stable-diffusion-xl": "SDXL",
+    "sd3": "SD 3",
+    "sd-3": "SD 3",
+    "medium": "SD 3",
+    "stable-diffusion-3": "SD 3",
+    "sd3.5": "SD 3.5",
+    "sd-3.5": "SD 3.5",
+    "5-": "SD 3.5",
+    "stable-diffusion-3-5": "SD 3.5",
+    "stable-diffusion-3.5": "SD 3.5",
+    "flux1": "Flux.1",
+    "flux.1": "Flux.1",
+    "flux-1": "Flux.1",
+    "flux-kontext": "Flux.1",
+    "flux2": "Flux.2",
+    "flux.2": "Flux.2",
+    "flux-2": "Flux.2",
+    "chroma": "Chroma",
+    "lumina2": "Lumina 2",
+    "lumina-2": "Lumina 2",
+    "zimage": "Z-Image",
+    "z-image": "Z-Image",
+    "qwen-image": "Qwen-Image",
+    "wan": "Wan",
+    "hunyuan-video": "Hunyuan Video",
+    "hunyuanvideo": "Hunyuan Video",
+    "stable-cascade": "Stable Cascade",
+    "anima": "Anima",
+    "hidream": "HiDream",
+    "krea2": "Krea 2",
+}
+
+# How a transformer's own names begin in the dialects that people have. Signatures are looked for in what follows.
+BEGINNING = re.compile(
+    r"(?:transformer\.|model\.diffusion_model\.|diffusion_model\.|base_model\.model\.|(?:lora|oft)_(?:unet|transformer)_|lycoris_)?_?"
+)
+UNET_BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Speaks for `title` if each of `patterns` is found in some name, and the layers named by the first are one of `widths` wide.
+
+    `\\n` stands before each name. One of `marks` is in every name that the first pattern finds: a large file has megabytes of names,
+    and looking for plain text takes a hundredth of the time.
+    """
+
+    title: str
+    evidence: str
+    marks: tuple[str, ...]
+    patterns: tuple[str, ...]
+    widths: tuple[int, ...] = ()  # inputs; empty: any
+    others: tuple[str, ...] = ()  # families that have all of this as well
+
+
+_DOUBLE, _SINGLE = ("double_blocks",), ("single_blocks", "single_transformer_blocks")
+_FLUX = r"(double|single)_blocks[._]\d|single_transformer_blocks"
+_ATTENTIONS = r"\nblocks[._]\d+[._](self|cross)_attn[._]"
+_NEXT_DIT = r"\nlayers[._]\d+[._](attention|attn|feed_forward)[._]|(noise|context)_refiner"
+_NEXT_DIT_MARKS = ("\nlayers", "_refiner")
+_PLAIN_MARKS, _PLAIN = ("\ntransformer_blocks",), r"\ntransformer_blocks[._]\d+[._]"
+
+# Looked for before any other width; the first that is found counts.
+TRANSFORMERS = (
+    Signature(
+        "Flux.2", "modulation shared by all blocks", ("_stream_modulation", "to_qkv_mlp_proj"), ("_stream_modulation|to_qkv_mlp_proj",)
+    ),
+    Signature(
+        "Flux.2",
+        "context {width} wide",
+        ("\ntxt_in", "\ncontext_embedder"),
+        (r"\n(txt_in|context_embedder)[._]", _FLUX),
+        (7680, 12288, 15360),
+    ),
+    Signature("Chroma", "a distilled guidance layer", ("distilled_guidance_layer",), ("distilled_guidance_layer",)),
+    Signature("HiDream", "double and single stream blocks", ("_stream_blocks",), (r"(double|single)_stream_blocks[._]",)),
+    Signature("Hunyuan Video", "a refiner of tokens", ("token_refiner",), (r"individual_token_refiner|context_embedder[._]token_refiner",)),
+    Signature(
+        "Hunyuan Video",
+        "names in its double blocks",
+        _DOUBLE,
+        (r"double_blocks\.\d+\.(img|txt)_attn_qkv|double_blocks[._]\d+[._](img|txt)_(mlp[._]fc|mod[._]linear)",),
+    ),
+    Signature("Hunyuan Video", "20 double blocks", _DOUBLE, (r"double_blocks[._]19[._]",)),
+    Signature("Hunyuan Video", "20 double blocks", _PLAIN_MARKS, (r"\ntransformer_blocks[._]19[._]", "single_transformer_blocks")),
+    Signature("Flux.2", "double blocks {width} wide", _DOUBLE, (r"double_blocks[._]\d+[._](img|txt)_attn[._](qkv|proj)",), (4096, 6144)),
+    Signature("Flux.2", "48 single blocks", _SINGLE, (r"single_(transformer_)?blocks[._]4[0-7][._]",)),
+    Signature(
+        "Flux.1", "double and single transformer blocks", (*_DOUBLE, *_SINGLE), (_FLUX,), others=("Chroma", "Flux.2", "Hunyuan Video")
+    ),
+    Signature("SD 3.5", "joint blocks, a second attention in them", ("joint_blocks",), (r"joint_blocks[._]\d+[._]x_block[._]attn2",)),
+    Signature("SD 3.5", "38 joint blocks", ("joint_blocks",), (r"joint_blocks[._](2[4-9]|3[0-7])[._]",)),
+    Signature("SD 3", "joint blocks", ("joint_blocks",), ("joint_blocks",), others=("SD 3.5",)),
+    Signature("Z-Image", "attention layers {width} wide", _NEXT_DIT_MARKS, (_NEXT_DIT,), (3840,)),
+    Signature("Lumina 2", "attention layers {width} wide", _NEXT_DIT_MARKS, (_NEXT_DIT,), (2304,)),
+    Signature("Z-Image", "a noise refiner", ("noise_refiner",), ("noise_refiner",), others=("Lumina 2",)),
+    Signature("Qwen-Image", "streams for pictures and text in each block", _PLAIN_MARKS, (rf"{_PLAIN}(img|txt)_(mlp|mod)",)),
+    Signature(
+        "Qwen-Image", "60 transformer blocks {width} wide", _PLAIN_MARKS, (r"\ntransformer_blocks[._](3[89]|[45]\d)[._]attn[._]",), (3072,)
+    ),
+    Signature("SD 3", "transformer blocks {width} wide", _PLAIN_MARKS, (rf"{_PLAIN}attn[._]",), (1536,), others=("SD 3.5",)),
+    Signature("SD 3.5", "transformer blocks {width} wide", _PLAIN_MARKS, (rf"{_PLAIN}attn[._]",), (2432,)),
+    Signature("Anima", "an adapter for a language model", ("llm_adapter",), (r"llm_adapter[._]", r"\nblocks[._]\d")),
+    Signature("Anima", "projections for self and cross attention", ("\nblocks",), (rf"{_ATTENTIONS}(q|k|v|output)_proj",)),
+    Signature("Wan", "blocks with self and cross attention", ("\nblocks",), (rf"{_ATTENTIONS}[qkvo](_img)?[._]",)),
+    Signature(
+        "Wan", "blocks with two attentions, {width} wide", ("\nblocks",), (r"\nblocks[._]\d+[._]attn1[._]to_[qkv][._]",), (1536, 3072, 5120)
+    ),
+    Signature(
+        "Stable Cascade",
+        "names of its prior",
+        ("\nlora_prior_unet_", "attention_attn", "attention.attn"),
+        (r"\nlora_prior_unet_|_blocks[._]\d+[._]\d+[._]attention[._]attn",),
+    ),
+)
+# The same for UNets, in whole keys, looked for after the width of the cross-attention, which tells them apart better.
+UNETS = (
+    Signature(
+        "SDXL",
+        "three or more transformer blocks in a row",
+        ("transformer_blocks",),
+        (r"[._]transformer_blocks[._]([2-9]|1\d)[._]", UNET_BLOCK),
+    ),
+    Signature(
+        "SDXL",
+        "a UNet and two text encoders",
+        ("\nlora_te2_", "\ntext_encoder_2."),
+        (r"\nlora_te2_|\ntext_encoder_2\.", r"\nlora_unet_|\nunet\."),
+    ),
+)
+# Some transformers have an `attn2` too (LTX-Video's is as wide as SDXL's), so the block's name counts.
+CROSS_ATTENTION = (re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?[._]"), re.compile(UNET_BLOCK))
+# Of the first text encoder and the second.
+TEXTS = tuple(
+    re.compile(rf"^({prefixes}).*self_attn[._](q|k|v)_proj")
+    for prefixes in (
+        r"lora_te1?_|text_encoder\.|lycoris_te1?_|lycoris_text_encoder_text|(text_encoders\.)?clip_l\.",
+        r"lora_te2_|text_encoder_2\.|lycoris_te2_|lycoris_text_encoder_2_|(text_encoders\.)?clip_g\.",
+    )
+)
