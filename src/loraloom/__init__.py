@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loraloom.catalogue.inspecting import Inspection, inspect
     from loraloom.dialects import read, write
     from loraloom.engine import Engine, Fallback, Report
     from loraloom.errors import LoraError
@@ -34,6 +35,7 @@ _HOMES = {
     "Fallback": "loraloom.engine",
     "GridRequest": "loraloom.generate.request",
     "ImageRequest": "loraloom.generate.request",
+    "Inspection": "loraloom.catalogue.inspecting",
     "LoraError": "loraloom.errors",
     "LoraFile": "loraloom.lorafile",
     "Mix": "loraloom.lorafile",
@@ -44,6 +46,7 @@ _HOMES = {
     "Session": "loraloom.session",
     "Settings": "loraloom.settings",
     "Strength": "loraloom.strength",
+    "inspect": "loraloom.catalogue.inspecting",
     "parse": "loraloom.prompts",
     "read": "loraloom.dialects",
     "read_recipe": "loraloom.generate.infotext",
@@ -55,6 +58,7 @@ __all__ = [
     "Fallback",
     "GridRequest",
     "ImageRequest",
+    "Inspection",
     "LoraError",
     "LoraFile",
     "Mix",
@@ -66,6 +70,7 @@ __all__ = [
     "Settings",
     "Strength",
     "__version__",
+    "inspect",
     "parse",
     "read",
     "read_recipe",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
-from loraloom.catalogue import Catalogue, Finished, Item, finish, own_strength
+from loraloom.bases.identify import identify
+from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
+from loraloom.catalogue.inspecting import Fit, Inspection
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
@@ -131,6 +133,26 @@ class Session:
         """Raise what `generate` would raise before it opens the base: mistakes in prompts, unknown LoRAs, a picture that is none."""
         source(request)
         self._named(request)
+
+    def inspect(
+        self, name: str | Path, *, hash: bool = False, keys: bool = False, progress: inspecting.Progress | None = None
+    ) -> Inspection:
+        """What the header of a file says: a path, or a name in the library. Raises as `loraloom.inspect`, or NotFound."""
+        return inspecting.inspect(self.locate(name), hash=hash, keys=keys, progress=progress)
+
+    def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False) -> Fit:
+        """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone."""
+        return inspecting.fit(self.locate(name), identify(base) if base else None, strict=strict)
+
+    def locate(self, name: str | Path) -> Path:
+        """The file that a path or a name in the library means; a path that is there counts first. Raises NotFound."""
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        try:
+            return self.catalogue().find(str(name), paths=self._paths).path
+        except NotFound as error:
+            raise type(error)(f"{path}: no such file, and {error}" if path.suffix or len(path.parts) > 1 else str(error)) from error
 
     def about(self, base: str | None = None) -> BaseFacts:
         """What a base is and does by itself; None is the settings' base. Opens it. Raises BaseError."""

@@ -27,8 +27,8 @@ def triggers(sidecar: Sidecar, metadata: Mapping[str, str]) -> Triggers:
     if words:
         return Triggers(words, words)
     words, counts = _counted(metadata.get("ss_tag_frequency", ""))
-    pictures = _pictures(metadata) if words else 0
-    return Triggers(words, words[: sum(2 * count >= pictures for count in counts)] if pictures else ())
+    counted = pictures(metadata) if words else 0
+    return Triggers(words, words[: sum(2 * count >= counted for count in counts)] if counted else ())
 
 
 def _counted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -49,7 +49,7 @@ def _counted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
     return (words if max(map(len, words), default=0) <= MAX_WORD else tuple(word[:MAX_WORD] for word in words)), numbers
 
 
-def _pictures(metadata: Mapping[str, str]) -> int:
+def pictures(metadata: Mapping[str, str]) -> int:
     """How many pictures the tags were counted over; 0 if the file does not say. Not `ss_num_train_images`: that counts repeats."""
     folders = _read(metadata.get("ss_dataset_dirs", ""), dict[str, dict[str, Any]], {})
     if not folders:

@@ -10,6 +10,8 @@ Pictures and tables go to stdout, everything else to stderr. Exit codes:
     5    the base: it cannot be loaded, or the LoRA is not for it, or it cannot do what was asked
     6    the disk: something could not be written
     7    training stopped itself, or its pictures cannot be trained on
+    8    `check`: the file fits the base partly
+    9    `check`: the file does not fit the base
     130  interrupted
 """
 
@@ -18,8 +20,10 @@ import sys
 
 import typer
 
+from loraloom.cli.check import check
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
+from loraloom.cli.inspect import inspect
 from loraloom.cli.list import list_loras
 from loraloom.cli.serve import serve
 from loraloom.cli.settings import settings
@@ -73,6 +77,8 @@ def _loraloom(
 app.command()(generate)
 app.command()(grid)
 app.command(name="list")(list_loras)
+app.command()(inspect)
+app.command()(check)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)
@@ -86,9 +92,14 @@ def main() -> None:
         app()
     except LoraError as error:
         print(f"loraloom: {error}", file=sys.stderr)
-        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def exit_code(error: LoraError) -> int:
+    """The code that the program leaves with for this error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 def _quieten() -> None:

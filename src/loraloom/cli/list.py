@@ -48,6 +48,8 @@ def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from loraloom.cli.page import size
+
     # Names and metadata are strangers' text: `Text` takes brackets as they are, never as markup.
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("name", "base", "type", "triggers"):
@@ -57,21 +59,12 @@ def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
     for item, facts in shown:
         kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
         middle = Text(facts.problem, style="red") if facts.problem else Text(_few(facts.triggers))
-        table.add_row(Text(item.name), Text(facts.title), Text(kinds), middle, _size(item.size), Text(_home(item.path.parent)))
+        table.add_row(Text(item.name), Text(facts.title), Text(kinds), middle, size(item.size), Text(_home(item.path.parent)))
     Console(soft_wrap=False).print(table)
 
 
 def _few(words: tuple[str, ...]) -> str:
     return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-
-
-def _size(count: int) -> str:
-    """`734 B`, `8.2 KB`, `144 MB`."""
-    value, units = float(count), iter(("B", "KB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000:
-        value, unit = value / 1000, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def _home(path: Path) -> str:

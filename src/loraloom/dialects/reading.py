@@ -52,7 +52,7 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
         matches[0][1].dialect.name,
         path,
         made_for=f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN,
-        alpha_from=_alpha_from([matched for _, matched in matches], metadata),
+        alpha_from=alpha_from([matched for _, matched in matches], metadata),
         embeddings=embeddings,
     )
 
@@ -83,7 +83,7 @@ def _adapters(header: Header, matched: Match, tensors: "Mapping[str, Tensor]", b
     return adapters
 
 
-def _alpha_from(matches: Iterable[Match], metadata: Mapping[str, str]) -> str:
+def alpha_from(matches: Iterable[Match], metadata: Mapping[str, str]) -> str:
     """Where the scales come from, in words: formats.md §2, "alpha traps"."""
     given = [
         bool({"alpha", "scale"} & set(keys.values()))

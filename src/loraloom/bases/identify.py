@@ -1,0 +1,49 @@
+"""Which family a base model on the disk is of, by the names and shapes in its headers: no torch, no weights are read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraloom.bases import BASES
+from loraloom.bases.base import Base
+from loraloom.errors import BaseError, suggestion
+from loraloom.tensorfile import Header
+
+_CHECKPOINT = "model.diffusion_model."
+Shape = tuple[int, ...]
+
+
+def identify(source: str) -> Base:
+    """The family of `source`: its name ("sdxl", "SD 1.x"), a folder in diffusers' layout, or a checkpoint file.
+
+    Raises BaseError where it is none that has a table here, FileError for a damaged file.
+    """
+    named = next((base for base in BASES if source.lower() in (base.family, base.title.lower())), None)
+    if named is not None:
+        return named
+    path = Path(source).expanduser()
+    if path.is_dir():
+        shapes = {key: shape for file in sorted((path / "unet").glob("*.safetensors")) for key, shape in Header.read(file).shapes.items()}
+        found = _by_shapes(shapes, original=False)
+    elif path.is_file():
+        shapes = {key.removeprefix(_CHECKPOINT): shape for key, shape in Header.read(path).shapes.items() if key.startswith(_CHECKPOINT)}
+        found = _by_shapes(shapes, original=True)
+    else:
+        families = [base.family for base in BASES]
+        known = ", ".join(families)
+        raise BaseError(
+            f"{source}: no such folder, file or family{suggestion(source, families) or f'; the families with a table are {known}'}"
+        )
+    if found is None:
+        titles = ", ".join(base.title for base in BASES)
+        raise BaseError(f"{source}: this base has the modules of no family that has a table here ({titles}); name the family instead")
+    return found
+
+
+def _by_shapes(shapes: Mapping[str, Shape], *, original: bool) -> Base | None:
+    """The base whose every denoiser layer is there with its shape."""
+    for base in BASES:
+        layers = [layer for layer in base.layers if not layer.place.is_text]
+        names = (layer.original if original else layer.target.module for layer in layers)
+        if all(shapes.get(f"{name}.weight") == layer.shape for name, layer in zip(names, layers, strict=True)):
+            return base
+    return None

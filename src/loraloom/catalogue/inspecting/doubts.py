@@ -1,0 +1,63 @@
+"""What is doubtful about a file, in sentences: formats.md §2, the traps that metadata and shapes give away."""
+
+from collections.abc import Iterator, Mapping
+
+from loraloom.catalogue.inspecting.inspection import Hashes, Training
+from loraloom.catalogue.inspecting.modules import Modules
+from loraloom.catalogue.inspecting.numbers import Numbers
+from loraloom.catalogue.inspecting.training import arguments
+from loraloom.tensorfile import Header
+
+_LARGE = 16 * 2**20  # bytes of header; the largest real ones have 2 MB
+
+
+def doubts(header: Header, modules: Modules, found: Numbers, training: Training) -> Iterator[str]:
+    """What is read differently than it was trained, or can be."""
+    metadata, kinds = header.metadata, {name for kind in modules.types for name in kind.split("+")}
+    args = arguments(metadata)
+    yield from _dylora(metadata, args)
+    if _yes(args.get("rs_lora", "")):
+        if "lokr" in kinds and any(module.type and "lokr" in module.type.name and _whole(module.shapes) for module in modules.found):
+            yield (
+                "trained with rs_lora as LoKr with whole matrices: LyCORIS does not store the rank that its scale was made with, "
+                "so the strength may be off; compare with the trainer's samples"
+            )
+        if "glora" in kinds:
+            yield "trained with rs_lora as GLoRA: LyCORIS' own loader takes alpha/r, not alpha/√r, and so does this one"
+    if found.alphas and found.alphas.least == found.alphas.most == 0 and not {"oft", "boft"} & kinds:
+        yield "every alpha is 0, so this network changes nothing"
+    if found.ranks and training.rank.isdigit() and not found.ranks.least <= int(training.rank) <= found.ranks.most:
+        have = f"{found.ranks.least:g} to {found.ranks.most:g}"
+        have = f"{found.ranks.least:g} to {found.ranks.most:g}"
+        yield f"the metadata says rank {training.rank}, the tensors have {have}: it was resized or merged"
+    if len(modules.types) == 0 and header.entries and not modules.words:
+        yield "no tensor of it belongs to an adapter type that is known here: this may be a checkpoint, a VAE or an embedding"
+    if header.data_start > _LARGE:
+        yield f"{header.data_start:,} bytes of header, far more than a network needs"
+    if eights := sorted({entry.dtype for entry in header.entries.values() if entry.dtype.startswith("F8")}):
+        yield f"stored in {' and '.join(eights)}: 3 significant bits, made for small size and not to be trained or merged on"
+
+
+def hash_doubt(hashes: Hashes) -> Iterator[str]:
+    if hashes.agrees is False:
+        both = f"{hashes.told[:12]} in the metadata, {hashes.autov3} in the file"
+        both = f"{hashes.told[:12]} in the metadata, {hashes.autov3} in the file"
+        yield f"its tensors are not those that sshs_model_hash was made of ({both}): it was changed afterwards"
+
+
+def _dylora(metadata: Mapping[str, str], args: Mapping[str, str]) -> Iterator[str]:
+    module, algo = metadata.get("ss_network_module", ""), args.get("algo", "")
+    block = args.get("block_size") or args.get("unit") or ""
+    if ("dylora" in module or "dylora" in algo) and block.isdigit() and int(block) > 1:
+        yield (
+            f"trained as DyLoRA in blocks of {block} ranks: alpha/r is taken here, alpha/blocks was trained, "
+            f"which is {block} times as much; try a higher strength"
+        )
+
+
+def _yes(text: str) -> bool:
+    return text.lower() in ("true", "1", "yes")
+
+
+def _whole(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return {"lokr_w1", "lokr_w2"} <= shapes.keys()

@@ -1,0 +1,141 @@
+"""How much of a file fits a base, module by module and block by block, and why the rest does not."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from loraloom.bases import Base, Layer
+from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
+from loraloom.catalogue.inspecting.inspection import Share, Unused
+from loraloom.catalogue.inspecting.modules import modules
+from loraloom.errors import BaseError
+from loraloom.tensorfile import Header
+
+Verdict = Literal["whole", "partly", "not"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """`name` is as block weights count: IN04, M00, OUT11; `in` and `out` are what stands before and after the blocks."""
+
+    name: str
+    attention: Share
+    rest: Share
+
+
+@dataclass(frozen=True)
+class Coverage:
+    component: str
+    modules: int
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`verdict`: every tensor is used, some are, or none may be; `reason` says why it is not whole."""
+
+    name: str
+    base: str  # "SD 1.x": what the file is held against
+    family: str
+    made_for: str  # what the file speaks for, with the evidence
+    verdict: Verdict
+    reason: str
+    dialect: str
+    tensors: int
+    used: int
+    modules: int
+    components: tuple[Coverage, ...]
+    unused: tuple[Unused, ...]
+    warnings: tuple[str, ...]
+
+
+def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> Fit:
+    """Against `base`, or the family that the file speaks for. `strict`: what fits partly does not fit.
+
+    Raises FileError subclasses for a file that is no safetensors file, BaseError where no base is given and the file's own has no
+    table here.
+    """
+    header = Header.read(path)
+    found = detect(header.shapes, header.metadata)
+    own = by_family(found.family) if found.family else None
+    against = base or own
+    if against is None:
+        raise BaseError(f"{header.path.name}: {_made_for(found)}; there is no table of its modules here. Name a base with --base")
+    held = modules(header, against)
+    refused = _refused(found, against)
+    used = 0 if held.problem else len(header.entries) - len(held.unused)
+    verdict: Verdict = "not" if refused or held.problem or not used else "partly" if held.unused else "whole"
+    reason = refused or held.problem or (f"{len(held.unused)} of {len(header.entries)} tensors are not used" if held.unused else "")
+    warnings = [*found.contradictions]
+    if not found.confident:
+        warnings.append(f"it does not say what base it was made for; matched with {against.title} by names and shapes")
+    applied = frozenset(module.name for module in held.found) if not held.problem else frozenset()
+    return Fit(
+        name=header.path.name,
+        base=against.title,
+        family=against.family,
+        made_for=_made_for(found),
+        verdict="not" if strict and verdict == "partly" else verdict,
+        reason=reason,
+        dialect=held.dialect,
+        tensors=len(header.entries),
+        used=used,
+        modules=len(applied),
+        components=tuple(_coverage(against, applied)),
+        unused=held.unused,
+        warnings=tuple(warnings),
+    )
+
+
+def _made_for(found: Detection) -> str:
+    if found.title == UNKNOWN:
+        return "it does not say what base it was made for" + (f" ({found.evidence[-1]})" if found.evidence else "")
+    return f"made for {found.title} ({'; '.join(found.evidence)})"
+
+
+def _refused(found: Detection, base: Base) -> str:
+    """Why drawing would refuse the file although its shapes may fit, or nothing."""
+    if not found.confident or found.title == base.title:
+        return ""
+    return f"{_made_for(found)}; the base is {base.title}"
+
+
+def _coverage(base: Base, applied: frozenset[str]) -> Iterator[Coverage]:
+    names = _block_names(base)
+    for component in base.components:
+        layers = [layer for layer in base.layers if layer.target.component == component]
+        have = [layer for layer in layers if str(layer.target) in applied]
+        if not have:
+            yield Coverage(component, 0, ())
+            continue
+        blocks = dict.fromkeys(names[layer.third, layer.block] for layer in layers)
+        yield Coverage(
+            component,
+            len(have),
+            tuple(_block(name, [layer for layer in layers if names[layer.third, layer.block] == name], applied) for name in blocks),
+        )
+
+
+def _block(name: str, layers: list[Layer], applied: frozenset[str]) -> Block:
+    attention, rest = (
+        [str(layer.target) for layer in layers if (layer.attention and layer.kind in ("linear", "conv")) == which]
+        for which in (True, False)
+    )
+    return Block(name, *(Share(len(applied.intersection(each)), len(each)) for each in (attention, rest)))
+
+
+def _block_names(base: Base) -> dict[tuple[str | None, int | None], str]:
+    """By third and block of a layer; text encoders have neither."""
+    counted: Counter[str] = Counter()
+    found: dict[tuple[str | None, int | None], str] = {(None, None): "all"}
+    places = {(layer.third, layer.block) for layer in base.layers if layer.third is not None}
+    for third, block in sorted(places, key=lambda place: (place[1] is None, place[1] or 0)):
+        assert third is not None
+        if block is None:
+            found[third, block] = third
+        else:
+            found[third, block] = f"{'M' if third == 'mid' else third.upper()}{counted[third]:02}"
+            counted[third] += 1
+    return found
