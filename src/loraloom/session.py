@@ -12,6 +12,7 @@ from loraloom import dialects
 from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
+from loraloom.converting import Converted, convert
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
@@ -143,6 +144,21 @@ class Session:
     def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False) -> Fit:
         """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone."""
         return inspecting.fit(self.locate(name), identify(base) if base else None, strict=strict)
+
+    def convert(
+        self,
+        name: str | Path,
+        output: Path,
+        *,
+        dialect: str = "kohya",
+        type: str | None = None,
+        dtype: str | None = None,
+        base: str | None = None,
+        overwrite: bool = False,
+    ) -> Converted:
+        """Write a file in another dialect, type or dtype; as `converting.convert` says. `base` is for files that do not tell theirs."""
+        held = identify(base) if base else None
+        return convert(self.locate(name), output, dialect=dialect, type=type, dtype=dtype, base=held, overwrite=overwrite)
 
     def locate(self, name: str | Path) -> Path:
         """The file that a path or a name in the library means; a path that is there counts first. Raises NotFound."""

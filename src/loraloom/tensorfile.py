@@ -37,6 +37,7 @@ TORCH = {name: dtype for dtype, name in WRITTEN.items()} | {"BOOL": "bool", "I8"
 TORCH |= {"U16": "uint16", "U32": "uint32", "U64": "uint64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 BYTES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
 _CHUNK = 2**20
+_PICKLES = (b"PK", b"\x80")
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,19 @@ def require_short(path: Path, metadata: bytes) -> None:
         raise LimitExceeded(f"{path}: {len(metadata):,} bytes of metadata, the limit is {MAX_METADATA:,}")
 
 
+def is_pickle(path: Path) -> bool:
+    """By its first bytes: a zip of torch's, or a pickle from before. Raises FileError."""
+    with readable(path) as file:
+        return file.read(2).startswith(_PICKLES)
+
+
 def _instead(prefix: bytes) -> str:
     """What a file that begins with `prefix` is instead of safetensors."""
-    if prefix[:2] == b"PK" or prefix[:1] == b"\x80":
-        return "this is a pickle (.pt/.ckpt), which can run code when it is opened; only safetensors files are read"
+    if prefix.startswith(_PICKLES):
+        return (
+            "this is a pickle (.pt/.ckpt), which can run code when it is opened; only safetensors files are read: `loraloom convert` makes "
+            "one of it, in a process of its own"
+        )
     if not prefix:
         return "the file is empty; download it again"
     if prefix.lstrip()[:1] == b"<":

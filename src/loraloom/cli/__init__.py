@@ -21,6 +21,7 @@ import sys
 import typer
 
 from loraloom.cli.check import check
+from loraloom.cli.convert import convert
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.inspect import inspect
@@ -79,6 +80,7 @@ app.command()(grid)
 app.command(name="list")(list_loras)
 app.command()(inspect)
 app.command()(check)
+app.command()(convert)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)

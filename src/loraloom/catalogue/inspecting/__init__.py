@@ -1,9 +1,9 @@
 """One file, looked at closely: what its header says, and how much of it fits a base. No torch."""
 
-from loraloom.catalogue.inspecting.fit import Block, Coverage, Fit, fit
-from loraloom.catalogue.inspecting.inspect import Progress, inspect
+from loraloom.catalogue.inspecting.fitting import Block, Coverage, Fit, fit
 from loraloom.catalogue.inspecting.inspection import Component, Hashes, Inspection, Key, Share, Spread, Training, Unused
 from loraloom.catalogue.inspecting.listing import listing
+from loraloom.catalogue.inspecting.reading import Progress, inspect
 
 __all__ = [
     "Block",

@@ -1,0 +1,54 @@
+"""`loraloom convert`: the same network in another naming, type or precision."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from loraloom.cli import options
+from loraloom.cli.show import print_json, print_notes
+
+if TYPE_CHECKING:
+    from loraloom.converting import Converted
+
+
+def convert(
+    file: Annotated[str, typer.Argument(help="A file, or a name in your library. .pt, .ckpt and .bin too.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)],
+    dialect: Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")] = "kohya",
+    type: Annotated[
+        Literal["lora", "full"] | None,
+        typer.Option(help="Make every adapter one of this type, where that loses nothing.", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="Precision of its tensors. (default: as they are)", show_default=False)
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The family, for a file that does not tell it: sdxl, a folder, a checkpoint.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    lora_folder: options.LoraFolder = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a network in another naming, as another type or in another precision, and print where it is."""
+    from loraloom.session import Session
+
+    session = Session(lora_folders=lora_folder or ())
+    found = session.convert(file, output.expanduser(), dialect=dialect, type=type, dtype=dtype, base=base, overwrite=overwrite)
+    if as_json:
+        print_json(asdict(found) | {"path": str(found.path)})
+        return
+    print(found.path)
+    print(_summary(found), file=sys.stderr)
+    print_notes(found.warnings)
+    if found.left_out:
+        more = f", and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
+        print_notes([f"{len(found.left_out)} entries of the source fit nothing and are left out: {found.left_out[0]}{more}"])
+
+
+def _summary(found: "Converted") -> str:
+    kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
+    lost = f"values moved by up to {found.rounding:.1e} of the largest ({found.worst})" if found.rounding else "every value as it was"
+    return f"{found.base}, {found.dialect} naming: {kinds} modules, {found.dtype}; {lost}"
