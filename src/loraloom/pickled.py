@@ -21,6 +21,7 @@ from loraloom.lazy import torch
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 MAX_BYTES = 16 * 2**30
 SECONDS = 300
+_EMPTY = "it holds no tensors"
 _SPARE = 2**30  # bytes beside three times the file: read, cloned, written
 _NESTED = ("state_dict", "model", "lora", "params")  # where trainers put the tensors inside their checkpoints
 
@@ -71,10 +72,11 @@ def _why(code: int, errors: str) -> str:
             return (
                 f"asks Python for {asked} when it is opened, which a file of tensors never does: it was not opened. Get it as .safetensors"
             )
-    last = next((line for line in reversed(errors.splitlines()) if line and not line.startswith(" ")), "")[:200]
     if code < 0 or "MemoryError" in errors or "allocate memory" in errors:
         return "opening it takes more memory or time than its size allows; it is damaged, or made to harm"
-    return last.partition("FileError: ")[2] or f"is not a pickle that torch wrote, or is damaged ({last.rpartition('.')[2] or code})"
+    if _EMPTY in errors:
+        return _EMPTY
+    return "is not a file of tensors that torch wrote, or is damaged; it was not opened. Get it as .safetensors"
 
 
 def main(source: str, target: str, room: int, seconds: int) -> list[str]:
@@ -83,7 +85,7 @@ def main(source: str, target: str, room: int, seconds: int) -> list[str]:
     _limit(room, seconds)
     tensors, left_out = _tensors(torch.load(source, map_location="cpu", weights_only=True, mmap=False))
     if not tensors:
-        raise FileError("it holds no tensors")
+        raise FileError(_EMPTY)
     tensorfile.write(target, tensors, {})
     return left_out
 
