@@ -168,6 +168,8 @@ class Session:
         try:
             return self.catalogue().find(str(name), paths=self._paths).path
         except NotFound as error:
+            if path.is_dir():  # of PEFT, if it is one
+                return path
             raise type(error)(f"{path}: no such file, and {error}" if path.suffix or len(path.parts) > 1 else str(error)) from error
 
     def about(self, base: str | None = None) -> BaseFacts:

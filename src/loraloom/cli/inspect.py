@@ -70,7 +70,7 @@ def _write_report(session: "Session", name: str, *, overwrite: bool) -> Path:
     from loraloom.errors import WriteFailed
     from loraloom.tensorfile import Header
 
-    header = Header.read(session.locate(name))
+    header = Header.read(session.locate(name))  # one file: of a folder the file inside is named
     path = Path(f"{header.path.stem}.report.json")
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:

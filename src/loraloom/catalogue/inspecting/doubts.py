@@ -1,23 +1,24 @@
 """What is doubtful about a file, in sentences: formats.md §2, the traps that metadata and shapes give away."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from loraloom.catalogue.inspecting.inspection import Hashes, Training
-from loraloom.catalogue.inspecting.modules import Modules
+from loraloom.catalogue.inspecting.modules import Held, types
 from loraloom.catalogue.inspecting.numbers import Numbers
 from loraloom.catalogue.inspecting.training import arguments
-from loraloom.tensorfile import Header
 
 _LARGE = 16 * 2**20  # bytes of header; the largest real ones have 2 MB
 
 
-def doubts(header: Header, modules: Modules, found: Numbers, training: Training) -> Iterator[str]:
+def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterator[str]:
     """What is read differently than it was trained, or can be."""
-    metadata, kinds = header.metadata, {name for kind in modules.types for name in kind.split("+")}
+    metadata, kinds = files[0].header.metadata, {name for kind in types(files) for name in kind.split("+")}
+    modules = [module for each in files for module in each.modules]
+    entries = [entry for each in files for entry in each.header.entries.values()]
     args = arguments(metadata)
     yield from _dylora(metadata, args)
     if _yes(args.get("rs_lora", "")):
-        if "lokr" in kinds and any(module.type and "lokr" in module.type.name and _whole(module.shapes) for module in modules.found):
+        if "lokr" in kinds and any(_whole(module.shapes) for module in modules):
             yield (
                 "trained with rs_lora as LoKr with whole matrices: LyCORIS does not store the rank that its scale was made with, "
                 "so the strength may be off; compare with the trainer's samples"
@@ -30,11 +31,11 @@ def doubts(header: Header, modules: Modules, found: Numbers, training: Training)
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"
         yield f"the metadata says rank {training.rank}, the tensors have {have}: it was resized or merged"
-    if len(modules.types) == 0 and header.entries and not modules.words:
+    if entries and not modules and not any(each.words for each in files):
         yield "no tensor of it belongs to an adapter type that is known here: this may be a checkpoint, a VAE or an embedding"
-    if header.data_start > _LARGE:
-        yield f"{header.data_start:,} bytes of header, far more than a network needs"
-    if eights := sorted({entry.dtype for entry in header.entries.values() if entry.dtype.startswith("F8")}):
+    if (length := max(each.header.data_start for each in files)) > _LARGE:
+        yield f"{length:,} bytes of header, far more than a network needs"
+    if eights := sorted({entry.dtype for entry in entries if entry.dtype.startswith("F8")}):
         yield f"stored in {' and '.join(eights)}: 3 significant bits, made for small size and not to be trained or merged on"
 
 

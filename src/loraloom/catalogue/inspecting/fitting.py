@@ -9,9 +9,9 @@ from typing import Literal
 from loraloom.bases import Base, Layer
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.catalogue.inspecting.inspection import Share, Unused
-from loraloom.catalogue.inspecting.modules import modules
+from loraloom.catalogue.inspecting.modules import held
+from loraloom.dialects import folder
 from loraloom.errors import BaseError
-from loraloom.tensorfile import Header
 
 Verdict = Literal["whole", "partly", "not"]
 
@@ -57,35 +57,39 @@ def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> 
     Raises FileError subclasses for a file that is no safetensors file, BaseError where no base is given and the file's own has no
     table here.
     """
-    header = Header.read(path)
-    found = detect(header.shapes, header.metadata)
+    path = Path(path)
+    parts = folder.opened(path)
+    found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, parts[0].header.metadata)
     own = by_family(found.family) if found.family else None
     against = base or own
     if against is None:
-        raise BaseError(f"{header.path.name}: {_made_for(found)}; there is no table of its modules here. Name a base with --base")
-    held = modules(header, against)
+        raise BaseError(f"{path.name}: {_made_for(found)}; there is no table of its modules here. Name a base with --base")
+    files = [held(part, against) for part in parts]
+    fitting = [each for each in files if not each.problem]
+    unused = [unused for each in fitting for unused in each.unused]
+    unused += [Unused(key, each.problem) for each in files if each.problem for key in each.header.entries]
+    tensors = sum(len(part.header.entries) for part in parts)
     refused = _refused(found, against)
-    used = 0 if held.problem else len(header.entries) - len(held.unused)
-    verdict: Verdict = "not" if refused or held.problem or not used else "partly" if held.unused else "whole"
-    reason = refused or held.problem or (f"{len(held.unused)} of {len(header.entries)} tensors are not used" if held.unused else "")
-    warnings = [*found.contradictions]
-    if not found.confident:
-        warnings.append(f"it does not say what base it was made for; matched with {against.title} by names and shapes")
-    applied = frozenset(module.name for module in held.found) if not held.problem else frozenset()
+    verdict: Verdict
+    if refused or not fitting:
+        verdict, reason = "not", refused or files[0].problem
+    else:
+        verdict, reason = ("partly", f"{len(unused)} of {tensors} tensors are not used") if unused else ("whole", "")
+    applied = frozenset(module.name for each in fitting for module in each.modules)
     return Fit(
-        name=header.path.name,
+        name=path.name or path.resolve().name,
         base=against.title,
         family=against.family,
         made_for=_made_for(found),
         verdict="not" if strict and verdict == "partly" else verdict,
         reason=reason,
-        dialect=held.dialect,
-        tensors=len(header.entries),
-        used=used,
+        dialect=max(files, key=lambda each: len(each.modules)).dialect,
+        tensors=tensors,
+        used=tensors - len(unused),
         modules=len(applied),
         components=tuple(_coverage(against, applied)),
-        unused=held.unused,
-        warnings=tuple(warnings),
+        unused=tuple(unused),
+        warnings=(*found.contradictions, *(() if found.confident else (f"matched with {against.title} by names and shapes",))),
     )
 
 

@@ -1,18 +1,20 @@
 """The modules that a file's keys belong to: by its base's names where there is a table, else by the endings of the keys."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 
 from loraloom import dialects
-from loraloom.adapters import Adapter, adapter_type, no_type
-from loraloom.bases import Base
+from loraloom.adapters import SUFFIXES, Adapter, Shape, adapter_type, no_type
+from loraloom.bases import Base, Target
 from loraloom.catalogue.inspecting.inspection import Unused
+from loraloom.dialects import Match
+from loraloom.dialects.base import SPELLINGS
+from loraloom.dialects.folder import Part
 from loraloom.errors import FileError, MatchError
 from loraloom.tensorfile import Header
 
-Shape = tuple[int, ...]
 # Where keys begin, for families without a table: the component, and the dialect that begins like this.
 _BEGINNINGS = (
     ("lora_te1_", "text_encoder", "kohya"),
@@ -41,48 +43,57 @@ _BEGINNINGS = (
 
 @dataclass(frozen=True)
 class Module:
-    """What the file has for one module. `type` is None if these tensors are no adapter."""
+    """What a file has for one module of the base."""
 
     component: str
     name: str  # with its component; for a family without a table, what stands before the endings
     keys: Mapping[str, str]  # our suffix by key
-    shapes: Mapping[str, Shape]  # by our suffix
-    type: type[Adapter] | None
+    shapes: Mapping[str, Shape]  # by our suffix, as they are inside
+    type: type[Adapter]
     target: Shape | None = None  # of the module's weight
 
 
 @dataclass(frozen=True)
-class Modules:
-    """Every key of the file is in `found`, in `words` or in `unused`. `problem` is why nothing fits the base."""
+class Held:
+    """Every key of one file is in `modules`, in `words` or in `unused`. `problem` is why nothing fits the base."""
 
-    found: tuple[Module, ...]
+    header: Header
+    modules: tuple[Module, ...]
     unused: tuple[Unused, ...]
     dialect: str = ""
-    words: Mapping[str, tuple[str, str]] | None = None
+    words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     problem: str = ""
-
-    @cached_property
-    def types(self) -> Mapping[str, int]:
-        return dict(Counter(module.type.name for module in self.found if module.type).most_common())
+    match: Match | None = None
 
 
-def modules(header: Header, base: Base | None) -> Modules:
+def held(part: Part, base: Base | None) -> Held:
     """With a base, what fits it; where nothing does, and without one, what the endings of the keys say."""
+    header = part.header
     if base is None:
         return _by_endings(header)
     try:
-        match = dialects.match(header, base)
+        match = dialects.match(header, base, part.component)
     except (MatchError, FileError) as error:
         plain = str(error).removeprefix(f"{header.path}: ").removeprefix(f"{header.path.name}: ")
         return _by_endings(header, plain)
-    found = tuple(
-        Module(target.component, str(target), keys, shapes := _shapes(header, keys), adapter_type(shapes), base.by_target[target].shape)
-        for target, keys in match.groups.items()
-    )
-    return Modules(found, tuple(_unused(header, entry) for entry in match.unknown), match.dialect.title, match.words)
+    found = tuple(_module(header, base, match, target) for target in match.groups)
+    unused = tuple(_unused(header, entry) for entry in match.unknown)
+    return Held(header, found, unused, match.dialect.title, match.words, match=match)
 
 
-def _by_endings(header: Header, problem: str = "") -> Modules:
+def _module(header: Header, base: Base, match: Match, target: Target) -> Module:
+    keys, layer = match.groups[target], base.by_target[target]
+    spelled = {suffix: key for key, suffix in keys.items()}
+    shapes = match.named_by[target].shapes(_shapes(header, keys), spelled, layer)
+    return Module(target.component, str(target), keys, shapes, match.kinds[target], layer.shape)
+
+
+def types(found: Iterable[Held]) -> dict[str, int]:
+    """Modules by type, most first."""
+    return dict(Counter(module.type.name for each in found for module in each.modules).most_common())
+
+
+def _by_endings(header: Header, problem: str = "") -> Held:
     groups: defaultdict[str, dict[str, str]] = defaultdict(dict)
     unused: list[Unused] = []
     for key in header.entries:
@@ -93,19 +104,25 @@ def _by_endings(header: Header, problem: str = "") -> Modules:
     found: list[Module] = []
     for name, keys in groups.items():
         shapes = _shapes(header, keys)
-        kind = adapter_type(shapes)
-        try:
-            if kind is not None:
-                kind.check(shapes)
-            reason = no_type(shapes) if kind is None else ""
-        except FileError as error:
-            reason = str(error)
-        if reason:
+        kind, reason = _kind(shapes)
+        if kind is None:
             unused += (Unused(key, reason) for key in keys)
         else:
             found.append(Module(_begins(name)[0], name, keys, shapes, kind))
-    spoken = Counter(_begins(module.name)[1] for module in found)
-    return Modules(tuple(found), tuple(unused), next((title for title, _ in spoken.most_common(1)), ""), problem=problem)
+    spoken = Counter(title for module in found if (title := _begins(module.name)[1]))
+    return Held(header, tuple(found), tuple(unused), next((title for title, _ in spoken.most_common(1)), ""), problem=problem)
+
+
+def _kind(shapes: Mapping[str, Shape]) -> tuple[type[Adapter] | None, str]:
+    """The type of these tensors, or why they are none."""
+    kind = adapter_type(shapes)
+    try:
+        if kind is not None:
+            kind.check(shapes)
+            return kind, ""
+    except FileError as error:
+        return None, str(error)
+    return None, no_type(shapes)
 
 
 def _begins(name: str) -> tuple[str, str]:
@@ -125,7 +142,8 @@ def _ending(key: str) -> tuple[str, str] | None:
 
 @cache
 def _endings() -> Mapping[str, str]:
-    return {spelled: suffix for dialect in reversed(dialects.DIALECTS) for spelled, suffix in dialect.known_suffixes().items()}
+    own = {suffix: suffix for suffix in SUFFIXES}
+    return {ending: suffix for dialect in dialects.DIALECTS for ending, suffix in dialect.suffixes.items()} | dict(SPELLINGS) | own
 
 
 def _shapes(header: Header, keys: Mapping[str, str]) -> dict[str, Shape]:

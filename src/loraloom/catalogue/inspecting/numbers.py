@@ -7,9 +7,8 @@ from typing import NamedTuple
 from loraloom.adapters import Shape
 from loraloom.adapters.dora import axis
 from loraloom.catalogue.inspecting.inspection import Spread
-from loraloom.catalogue.inspecting.modules import Module
+from loraloom.catalogue.inspecting.modules import Held, Module
 from loraloom.scalars import read_numbers
-from loraloom.tensorfile import Header
 
 # The tensor whose first length is the rank, by type; the first that is there counts.
 _RANKS = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
@@ -21,13 +20,19 @@ class Numbers(NamedTuple):
     dora: Mapping[str, int]  # modules by axis
 
 
-def numbers(header: Header, modules: Iterable[Module]) -> Numbers:
-    """What the modules have; alphas are those that the file itself holds. Raises FileError."""
-    found = tuple(modules)
-    ranks = (rank for module in found if (rank := rank_of(module.shapes)) is not None)
-    alphas = read_numbers(header, (key for module in found for key, suffix in module.keys.items() if suffix == "alpha"))
-    axes = Counter(axis_of(module) for module in found if "dora_scale" in module.shapes)
-    return Numbers(Spread.of(ranks), Spread.of(alphas.values()), dict(axes.most_common()))
+def numbers(files: Iterable[Held]) -> Numbers:
+    """What the modules have; alphas are those that the files themselves hold. Raises FileError."""
+    found = list(files)
+    modules = [module for each in found for module in each.modules]
+    ranks = (rank for module in modules if (rank := rank_of(module.shapes)) is not None)
+    axes = Counter(axis_of(module) for module in modules if "dora_scale" in module.shapes)
+    return Numbers(Spread.of(ranks), Spread.of(alpha for each in found for alpha in _alphas(each)), dict(axes.most_common()))
+
+
+def _alphas(found: Held) -> Iterable[float]:
+    return read_numbers(
+        found.header, (key for module in found.modules for key, suffix in module.keys.items() if suffix == "alpha")
+    ).values()
 
 
 def rank_of(shapes: Mapping[str, Shape]) -> int | None:

@@ -12,11 +12,12 @@ from loraloom.bases.detect import by_family, detect
 from loraloom.catalogue.inspecting.doubts import doubts, hash_doubt
 from loraloom.catalogue.inspecting.hashes import hashes
 from loraloom.catalogue.inspecting.inspection import Component, Inspection, Key, Share
-from loraloom.catalogue.inspecting.modules import Module, Modules, modules
+from loraloom.catalogue.inspecting.modules import Held, Module, held, types
 from loraloom.catalogue.inspecting.numbers import numbers
 from loraloom.catalogue.inspecting.training import arguments, training
 from loraloom.catalogue.sidecar import read_sidecar
 from loraloom.catalogue.triggers import triggers
+from loraloom.dialects import folder
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.dialects.reading import alpha_from
 from loraloom.tensorfile import Header
@@ -25,54 +26,62 @@ Progress = Callable[[int], None]
 
 
 def inspect(path: str | Path, *, hash: bool = False, keys: bool = False, progress: Progress | None = None) -> Inspection:
-    """All that a file's header says: no torch, no large tensor is read. `hash` reads the whole file once, and `progress` gets the
-    bytes so far; `keys` lists every tensor.
+    """All that the header of a file, or of each file of a PEFT folder, says: no torch, no large tensor is read. `hash` reads the
+    whole (first) file once, and `progress` gets the bytes so far; `keys` lists every tensor.
 
     A file that fits no base is described all the same. Raises FileError subclasses for one that is no safetensors file.
     """
-    header = Header.read(path)
-    found = detect(header.shapes, header.metadata)
+    path = Path(path)
+    parts = folder.opened(path)
+    headers, metadata = [part.header for part in parts], parts[0].header.metadata
+    found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, metadata)
     base = by_family(found.family) if found.family else None
-    held = modules(header, base)
-    told, values = training(header.metadata), numbers(header, held.found)
-    hashed = hashes(header, header.metadata.get("sshs_model_hash", ""), progress=progress) if hash else None
-    warnings = [*doubts(header, held, values, told), *(hash_doubt(hashed) if hashed else ())]
-    groups = [module.keys for module in held.found]
+    files = [held(part, base) for part in parts]
+    told, values = training(metadata), numbers(files)
+    hashed = hashes(headers[0], metadata.get("sshs_model_hash", ""), progress=progress) if hash else None
+    warnings = [*doubts(files, values, told), *(hash_doubt(hashed) if hashed else ())]
+    modules = [module for each in files for module in each.modules]
     return Inspection(
-        name=header.path.name,
-        size=header.file_size,
-        tensors=len(header.entries),
-        dtypes=_dtypes(header),
+        name=path.name or path.resolve().name,
+        size=sum(header.file_size for header in headers),
+        tensors=sum(len(header.entries) for header in headers),
+        dtypes=_dtypes(headers),
         family=found.family,
         base=found.title,
         confidence=found.confidence,
         evidence=found.evidence,
         contradictions=found.contradictions,
-        dialect=held.dialect,
-        types=held.types,
-        modules=len(held.found),
+        dialect=max(files, key=lambda each: len(each.modules)).dialect,
+        types=types(files),
+        modules=len(modules),
         ranks=values.ranks,
         alphas=values.alphas,
-        alpha_from=alpha_from(groups, header.metadata) if values.ranks else "",
-        rslora=_rslora(header.metadata),
+        alpha_from=_alpha_from(files, metadata),
+        rslora=_rslora(metadata),
         dora=values.dora,
-        components=tuple(_components(held.found, base)),
-        words=tuple(dict.fromkeys(word for word, _ in (held.words or {}).values())),
-        unused=held.unused,
-        triggers=triggers(read_sidecar(header.path), header.metadata).words,
+        components=tuple(_components(modules, base)),
+        words=tuple(dict.fromkeys(word for each in files for word, _ in each.words.values())),
+        unused=tuple(unused for each in files for unused in each.unused),
+        triggers=triggers(read_sidecar(path), metadata).words,
         training=told,
         warnings=tuple(warnings),
-        problem=held.problem,
+        problem="; ".join(dict.fromkeys(each.problem for each in files if each.problem)),
         hashes=hashed,
-        keys=tuple(_keys(header, held)) if keys else (),
+        keys=tuple(key for each in files for key in _keys(each)) if keys else (),
     )
 
 
-def _dtypes(header: Header) -> dict[str, int]:
+def _dtypes(headers: Iterable[Header]) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for entry in header.entries.values():
-        found[entry.dtype] += entry.stop - entry.start
+    for header in headers:
+        for entry in header.entries.values():
+            found[entry.dtype] += entry.stop - entry.start
     return dict(found.most_common())
+
+
+def _alpha_from(files: Iterable[Held], metadata: Mapping[str, str]) -> str:
+    matches = [each.match for each in files if each.match]
+    return alpha_from(matches, metadata) if matches else ""
 
 
 def _rslora(metadata: Mapping[str, str]) -> bool:
@@ -105,14 +114,14 @@ def _components(found: Iterable[Module], base: Base | None) -> Iterator[Componen
             yield Component(name, by_component[name])
 
 
-def _keys(header: Header, held: Modules) -> Iterator[Key]:
+def _keys(found: Held) -> Iterator[Key]:
     """In the order of the file."""
-    owners = {key: module for module in held.found for key in module.keys}
-    reasons = {unused.key: unused.reason for unused in held.unused}
-    words = held.words or {}
-    for name, entry in header.entries.items():
-        owner = owners.get(name)
-        target, kind = (owner.name, owner.type.name) if owner and owner.type else ("", "")
-        if name in words:
-            target, kind = f"{words[name][1]}: {words[name][0]}", "embedding"
+    owners = {key: module for module in found.modules for key in module.keys}
+    reasons = {unused.key: unused.reason for unused in found.unused}
+    for name, entry in found.header.entries.items():
+        owner, word = owners.get(name), found.words.get(name)
+        if owner:
+            target, kind = owner.name, owner.type.name
+        else:
+            target, kind = (f"{word[1]}: {word[0]}", "embedding") if word else ("", "")
         yield Key(name, entry.dtype, entry.shape, target, kind, reasons.get(name, ""))
