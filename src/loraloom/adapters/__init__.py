@@ -30,6 +30,14 @@ TYPES: tuple[type[Adapter], ...] = (*_PLAIN, *(wrapper.around(kind) for wrapper 
 GROUP = "loraloom.types"  # entry points of other packages' types
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
 
+# Types that are recognised and cannot be run, with the reason.
+_REFUSED = (
+    (
+        frozenset({"q_layer.weight", "p_layer.weight", "lambda_layer"}),
+        "T-LoRA takes away a part of the base's own weights that is not in the file; merge it with the program that trained it",
+    ),
+)
+
 
 def adapter_type(shapes: Mapping[str, Shape]) -> type[Adapter] | None:
     """The one type that accepts tensors of these names and shapes, or None."""
@@ -51,6 +59,9 @@ def read_adapter(tensors: "Mapping[str, Tensor]", target: Shape | None = None, f
 
 def no_type(shapes: Mapping[str, Shape]) -> str:
     """The sentence for tensors that are no adapter: the first few, as a hostile file has any number of any length."""
+    for suffixes, sentence in _REFUSED:
+        if suffixes <= shapes.keys():
+            return sentence
     listed = [f"{suffix[:60]} {list(shape)}" for suffix, shape in sorted(shapes.items())[:8]]
     return f"no adapter type has the tensors {', '.join(listed)}" + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
 

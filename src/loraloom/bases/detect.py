@@ -1,5 +1,6 @@
 """Which base a file is for: metadata first, then the names and shapes of its tensors. The file's name is never evidence."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,18 +10,25 @@ from typing import Literal, NamedTuple
 
 from loraloom.bases import BASES
 from loraloom.bases.base import Base
-from loraloom.bases.signatures import BEGINNING, CALLED, CROSS_ATTENTION, TEXTS, TRANSFORMERS, UNETS, Signature
+from loraloom.bases.signatures import (
+    BEGINNING,
+    CALLED,
+    COUNTED,
+    COUNTED_CONTEXT,
+    COUNTED_LAYERS,
+    CROSS_ATTENTION,
+    TEXTS,
+    TRANSFORMERS,
+    UNETS,
+    Signature,
+)
 
 UNKNOWN = "an unknown base"
 Confidence = Literal["certain", "likely", "cannot tell"]
+# Of tensors whose second length is the input's.
 _INPUTS = (
-    "lora_down.weight",
-    "lora_A.weight",
-    "lora_A.default.weight",
-    "lora.down.weight",
-    "lora_linear_layer.down.weight",
-    "hada_w1_b",
-    "diff",
+    *("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
+    *("hada_w1_b", "diff", "q_layer.weight"),
 )
 _CONTEXTS = {base.context_width: base.title for base in BASES}
 # Families whose text encoders are in no table here: Flux.1 and SD 3 have SD 1.x's and SDXL's.
@@ -133,20 +141,23 @@ def _from_names(names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
             continue
         first = re.compile(signature.patterns[0])
         keys = (key for name, key in names.items() if first.search(f"\n{name}")) if signature.widths else ()
-        width = _commonest_input(shapes, keys)
+        width = _commonest(_input(shapes, key) for key in keys)
         if not signature.widths or width in signature.widths:
             return _Clue(signature.title, signature.evidence.format(width=width), signature.others, sure=not signature.others)
     return None
 
 
 def _from_cross_attention(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
-    width = _commonest_input(shapes, _named(shapes, *CROSS_ATTENTION))
+    width = _commonest(_input(shapes, key) for key in _named(shapes, *CROSS_ATTENTION))
+    if width is None:
+        counted = (key for key in shapes if (found := COUNTED.fullmatch(key)) and int(found[1]) % COUNTED_LAYERS in COUNTED_CONTEXT)
+        width = _commonest(shapes[key][1] for key in counted if len(shapes[key]) > 1)
     return None if width is None else _Clue(_CONTEXTS.get(width, UNKNOWN), f"cross-attention {width} wide")
 
 
 def _from_text_encoders(shapes: Mapping[str, tuple[int, ...]]) -> _Clue | None:
     """The first family with text encoders of these widths. Several share them, so metadata may name another that has them."""
-    widths = [_commonest_input(shapes, _named(shapes, pattern)) for pattern in TEXTS]
+    widths = [_commonest(_square(shapes, key) for key in _named(shapes, pattern)) for pattern in TEXTS]
     found = [str(width) for width in widths if width is not None]
     if not found:
         return None
@@ -164,10 +175,8 @@ def _named(keys: Iterable[str], *patterns: re.Pattern[str]) -> Iterator[str]:
     return (key for key in keys if all(pattern.search(key) for pattern in patterns))
 
 
-def _commonest_input(shapes: Mapping[str, tuple[int, ...]], keys: Iterable[str]) -> int | None:
-    """The commonest input width of the layers of these keys."""
-    widths = Counter(width for key in keys if (width := _input(shapes, key)))
-    return next((width for width, _ in widths.most_common(1)), None)
+def _commonest(widths: Iterable[int | None]) -> int | None:
+    return next((width for width, _ in Counter(filter(None, widths)).most_common(1)), None)
 
 
 def _input(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
@@ -181,7 +190,18 @@ def _input(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
         stem = key[: key.rindex("lokr_w1")]
         second = shapes.get(f"{stem}lokr_w2") or shapes.get(f"{stem}lokr_w2_b") or ()
         return shape[1] * second[1] if len(second) >= 2 else None
+    if key.endswith("oft_R.weight") and shape[0] > 1:  # upper triangles of blocks along the input; one row is shared by all
+        return shape[0] * ((1 + math.isqrt(1 + 8 * shape[1])) // 2)
     return max(shape) if key.endswith("a1.weight") else None  # GLoRA: [in, rank] or [rank, in]
+
+
+def _square(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
+    """The same of a layer whose outputs are as many as its inputs, from tensors that speak of its outputs alone."""
+    shape = shapes[key]
+    if key.endswith(("oft_blocks", "oft_diag")) and len(shape) >= 3:
+        return shape[-3] * shape[-1]
+    known = len(shape) == 1 and key.endswith(".weight") and f"{key.removesuffix('weight')}on_input" in shapes  # IA3
+    return shape[0] if known else _input(shapes, key)
 
 
 def by_family(family: str) -> Base | None:

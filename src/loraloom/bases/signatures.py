@@ -142,14 +142,25 @@ UNETS = (
         ("\nlora_te2_", "\ntext_encoder_2."),
         (r"\nlora_te2_|\ntext_encoder_2\.", r"\nlora_unet_|\nunet\."),
     ),
+    Signature(
+        "SDXL",
+        "original names of its blocks, which only SDXL's trainers write",
+        ("\nlora_unet_input_blocks_", "\nlora_unet_output_blocks_", "\nlora_unet_middle_block_"),
+        (r"\nlora_unet_(input_blocks|output_blocks|middle_block)_",),
+        others=("SD 1.x", "SD 2.x"),
+    ),
 )
 # Some transformers have an `attn2` too (LTX-Video's is as wide as SDXL's), so the block's name counts.
 CROSS_ATTENTION = (re.compile(r"attn2[._](processor[._])?to_[kv](_lora)?[._]"), re.compile(UNET_BLOCK))
+# The same in cloneofsimo's files, which count the layers: two attentions with GEGLU's projection between them are nine.
+COUNTED = re.compile(r"unet:(\d{1,4}):down")
+COUNTED_CONTEXT, COUNTED_LAYERS = (6, 7), 9
 # Of the first text encoder and the second.
 TEXTS = tuple(
     re.compile(rf"^({prefixes}).*self_attn[._](q|k|v)_proj")
     for prefixes in (
-        r"lora_te1?_|text_encoder\.|lycoris_te1?_|lycoris_text_encoder_text|(text_encoders\.)?clip_l\.",
+        r"lora_te1?_|text_encoder\.|lycoris_(te1?_|text_encoder_text|(text_model_)?encoder_)|(text_encoders\.)?clip_l\."
+        r"|base_model\.model\.(text_model\.)?encoder\.",
         r"lora_te2_|text_encoder_2\.|lycoris_te2_|lycoris_text_encoder_2_|(text_encoders\.)?clip_g\.",
     )
 )
