@@ -19,7 +19,16 @@ def loaded(code: str, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["loraloom", "loraloom.prompts", "loraloom.dialects", "loraloom.bases.detect", "loraloom.adapters", "loraloom.engine"]
+    "module",
+    [
+        "loraloom",
+        "loraloom.prompts",
+        "loraloom.dialects",
+        "loraloom.bases.detect",
+        "loraloom.adapters",
+        "loraloom.engine",
+        "loraloom.converting",
+    ],
 )
 def test_importing_a_room_loads_no_torch(module):
     assert loaded(f"import {module}") == []
@@ -38,5 +47,9 @@ header = Header.read(sys.argv[1])
 assert dialects.detect(header.shapes, header.metadata).family == "nano"
 assert len(dialects.match(header, NANO).groups) == 1
 assert len(header.content_hash()) == 64
+import loraloom
+found = loraloom.inspect(sys.argv[1], hash=True, keys=True)
+assert (found.family, found.modules, len(found.keys)) == ("nano", 1, 2)
+assert loraloom.Session(lora_folders=()).fit(sys.argv[1]).verdict == "whole"
 """
     assert loaded(code, str(tmp_path / "x.safetensors")) == []

@@ -1,5 +1,6 @@
 """What can be known about a file from its header, in frozen nouns. Every text in them is a stranger's: show it as text."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,8 +17,8 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread | None":
-        found = list(values)
-        return cls(min(found), max(found), max(dict.fromkeys(found), key=found.count)) if found else None
+        counted = Counter(values)
+        return cls(min(counted), max(counted), counted.most_common(1)[0][0]) if counted else None
 
 
 class Key(NamedTuple):
