@@ -170,7 +170,9 @@ class Session:
         except NotFound as error:
             if path.is_dir():  # of PEFT, if it is one
                 return path
-            raise type(error)(f"{path}: no such file, and {error}" if path.suffix or len(path.parts) > 1 else str(error)) from error
+            if path.is_absolute() or not (path.suffix or len(path.parts) > 1):
+                raise
+            raise type(error)(f"{path}: no such file, and {error}") from error
 
     def about(self, base: str | None = None) -> BaseFacts:
         """What a base is and does by itself; None is the settings' base. Opens it. Raises BaseError."""
