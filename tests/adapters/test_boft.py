@@ -61,6 +61,16 @@ def test_lycoris_reads_what_we_write(layer):
         assert agree(ours, module, x, expected)
 
 
+@pytest.mark.parametrize(("out", "columns", "stages"), [(16, 40, 4), (16, 40, 2), (16, 6, 4), (16, 6, 1)])
+def test_what_is_worked_out_is_no_larger_than_the_weight(out, columns, stages):
+    """The stages as one block-diagonal where rows far apart never meet, or are fewer than the columns; else the whole delta."""
+    torch.manual_seed(0)
+    module, x = nn.Linear(columns, out), torch.randn(3, columns)
+    ours = random_boft(out, columns, size=2, stages=stages, rescale=True, bias=True)
+    assert ours.bound(module.weight).nbytes <= ours.nbytes + module.weight.nbytes
+    assert agree(ours, module, x, merged(ours, module)(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_half_precision_is_a_rounding_of_float32(layer, dtype):

@@ -9,7 +9,7 @@ from lycoris.modules.diag_oft import DiagOFTModule
 from support import close, random_oft, random_oft_diag
 
 from loraloom.adapters import MAX_RANK, OFT, NotExact, OFTDiag, read_adapter
-from loraloom.adapters.rotation import MAX_BLOCKS, fitting_size
+from loraloom.adapters.rotation import MAX_BLOCKS, fitting_size, joined
 from loraloom.errors import BadTensor, LimitExceeded, SettingsError
 
 OPTIONS = {"plain": {}, "constrained": {"constraint": 0.02}, "idle constraint": {"constraint": 50.0}, "rescaled": {"rescaled": True}}
@@ -112,6 +112,14 @@ def test_tiny_turns_keep_their_digits():
     q = wide - wide.mT
     expected = torch.block_diag(*(2 * q + 2 * q @ q)).mT
     assert close(ours.delta(torch.eye(8)), expected, 1e-6)
+
+
+@pytest.mark.parametrize(("out", "size"), [(320, 10), (12, 2), (7, 7), (126, 9), (128, 64)])
+def test_joined_blocks_are_the_same_matrix(out, size):
+    blocks = torch.randn(out // size, size, size)
+    larger = joined(blocks)
+    assert larger.shape[1] >= min(32, out)
+    assert torch.equal(torch.block_diag(*larger), torch.block_diag(*blocks))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.05])

