@@ -113,8 +113,8 @@ def test_what_is_worked_out_for_a_weight_is_counted(layer):
     """R for a Linear and a 1×1, a whole delta where the kernel has points."""
     module, _ = made(layer)
     ours = random_onetrainer_oft(*module.weight.shape, shared=True)
-    more = module.weight.nbytes if module.weight[0, 0].numel() > 1 else 4 * 12 * 4
-    assert ours.bound(module.weight).nbytes == ours.nbytes + more
+    spread = module.weight[0, 0].numel() > 1
+    assert ours.bound(module.weight).nbytes == (module.weight.nbytes if spread else ours.nbytes + 4 * 12 * 4)
 
 
 @pytest.mark.parametrize(

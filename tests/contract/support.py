@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from loraloom.adapters import BOFT, IA3, OFT, LoRA, OFTDiag, OneTrainerOFT
+from loraloom.adapters.boft import most_stages
 from loraloom.bases import Base, Layer
 from loraloom.lorafile import LoraFile
 
@@ -61,7 +62,7 @@ def random_oft_diag(*shape: int, rescale: bool = False, bias: bool = False) -> O
 def random_boft(*shape: int, size: int = 2, stages: int | None = None, rescale: bool = False, bias: bool = False) -> BOFT:
     """All stages that blocks of `size` rows can have, if not fewer."""
     blocks = shape[0] // size
-    stages = stages or blocks.bit_length()
+    stages = stages or most_stages(blocks)
     return BOFT(blocks=torch.randn(stages, blocks, size, size) * 0.3, alpha=torch.tensor(0.0), **_beside_rows(shape, rescale, bias))
 
 

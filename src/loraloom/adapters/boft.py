@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters.base import Shape, key
-from loraloom.adapters.like import like
+from loraloom.adapters.base import Adapter, Shape, key
+from loraloom.adapters.full import Full
 from loraloom.adapters.rotation import RowRotation, cayley, divisors, product, skew
 from loraloom.errors import BadTensor, SettingsError
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,21 +76,16 @@ class BOFT(RowRotation):
         constraint = 0.0 if self.alpha is None else float(self.alpha) * self.blocks.shape[1] * self.blocks.shape[2]
         return cayley(skew(self.blocks, constraint))
 
-    def bound(self, weight: "Tensor") -> "BOFT":
+    def bound(self, weight: "Tensor") -> Adapter:
         """The stages multiplied into one, or the whole delta where that has fewer numbers: no dearer than one product of the base.
         Walking the stages takes 3 to 7 times as long as the layer (320 and 1280 rows in blocks of 10, one core)."""
         stages, _, size, _ = self.blocks.shape
         reach = 2 ** (stages - 1) * size  # rows that meet, in the end
         if reach > weight[0].numel():
-            return replace(self, worked_out=self.delta(weight).to(weight.dtype))
+            return Full(diff=self.delta(weight).to(weight.dtype), bias=self.bias)
         places = torch.eye(reach, device=weight.device).repeat(len(weight) // reach, 1)[None]
         whole = self.change(self.turns().to(weight.device), places).reshape(-1, reach, reach)
         return replace(self, worked_out=whole.to(weight.dtype))
-
-    def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
-        if self.worked_out is None or self.worked_out.ndim == 3:
-            return super().branch(layer, x, y)
-        return like(layer, x, self.worked_out.to(y.device, y.dtype), None if self.bias is None else self.bias.to(y.device, y.dtype))
 
     @classmethod
     def change(cls, turns: "Tensor", rows: "Tensor") -> "Tensor":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters.base import Adapter, Shape, key
+from loraloom.adapters.full import Full
 from loraloom.adapters.like import like
 from loraloom.adapters.rotation import check_limits, divisors, product
 from loraloom.errors import BadTensor, SettingsError
@@ -28,7 +29,7 @@ class OneTrainerOFT(Adapter):
 
     triangles: "Tensor" = key("oft_R.weight")  # [blocks, size·(size − 1)/2]; one row: shared by all blocks
     scaled: "Tensor | None" = key("oft_R.scaled_oft", optional=True, number=True)
-    worked_out: "Tensor | None" = field(default=None, kw_only=True)  # for one weight: `_turns`, or the delta where the kernel has points
+    worked_out: "Tensor | None" = field(default=None, kw_only=True)  # `_turns`, where they were worked out for one weight
 
     @classmethod
     def check(cls, shapes: Mapping[str, Shape]) -> None:
@@ -86,17 +87,17 @@ class OneTrainerOFT(Adapter):
         parts = weight.float().reshape(len(weight), *turns.shape[:2])
         return torch.einsum("oki,kij->okj", parts, turns).reshape(weight.shape)
 
-    def bound(self, weight: "Tensor") -> "OneTrainerOFT":
-        worked_out = self.delta(weight) if weight[0, 0].numel() > 1 else self._turns(tuple(weight.shape))
-        return replace(self, worked_out=worked_out.to(weight.device, weight.dtype))
+    def bound(self, weight: "Tensor") -> Adapter:
+        if weight[0, 0].numel() > 1:
+            return Full(diff=self.delta(weight).to(weight.dtype), bias=self.bias)
+        return replace(self, worked_out=self._turns(tuple(weight.shape)).to(weight.device, weight.dtype))
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
         """One product of the base with x turned; with W turned where the kernel has several points, as a turn mixes them."""
         weight: Tensor = layer.weight  # type: ignore[assignment]
         bias = None if self.bias is None else self.bias.to(y.device, y.dtype)
         if weight[0, 0].numel() > 1:
-            delta = self.delta(weight) if self.worked_out is None else self.worked_out
-            return like(layer, x, delta.to(y.device, y.dtype), bias)
+            return like(layer, x, self.delta(weight).to(y.device, y.dtype), bias)
         turns = self._turns(tuple(weight.shape)) if self.worked_out is None else self.worked_out
         columns = x.flatten(2) if isinstance(layer, torch.nn.Conv2d) else x.reshape(-1, x.shape[-1], 1)
         turned = product(turns.to(y.device, y.dtype), columns.to(y.dtype)).reshape(x.shape)

@@ -62,7 +62,7 @@ class RowRotation(Adapter):
         rows = weight.float().reshape(1, len(weight), -1)
         return self._rescaled(self.turns().to(weight.device), rows).reshape(weight.shape)
 
-    def bound(self, weight: "Tensor") -> Self:
+    def bound(self, weight: "Tensor") -> Adapter:
         turns = self.turns()
         return replace(self, worked_out=(joined(turns) if weight.ndim == 2 else turns).to(weight.device, weight.dtype))
 
