@@ -135,11 +135,9 @@ class Session:
         source(request)
         self._named(request)
 
-    def inspect(
-        self, name: str | Path, *, hash: bool = False, keys: bool = False, progress: inspecting.Progress | None = None
-    ) -> Inspection:
+    def inspect(self, name: str | Path, *, hash: bool = False, keys: bool = False) -> Inspection:
         """What the header of a file says: a path, or a name in the library. Raises as `loraloom.inspect`, or NotFound."""
-        return inspecting.inspect(self.locate(name), hash=hash, keys=keys, progress=progress)
+        return inspecting.inspect(self.locate(name), hash=hash, keys=keys)
 
     def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False) -> Fit:
         """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone."""

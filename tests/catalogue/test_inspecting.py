@@ -119,6 +119,19 @@ def test_blocks_of_dylora_are_a_warning(tmp_path, arguments, module, words):
     assert [words in warning for warning in found.warnings] == ([True] if words else [])
 
 
+def test_a_rank_that_is_in_no_file_is_a_warning(tmp_path):
+    whole = {f"{K}.lokr_w1": torch.ones(4, 4), f"{K}.lokr_w2": torch.ones(4, 6), f"{K}.alpha": torch.tensor(1.0)}
+    found = inspect(saved(tmp_path, whole, ss_network_args='{"algo": "lokr", "rs_lora": "True"}'))
+    assert (found.types, found.ranks) == ({"lokr": 1}, None)
+    assert "LyCORIS does not store the rank" in found.warnings[0]
+    assert inspect(saved(tmp_path, whole)).warnings == ()
+
+
+def test_eight_bits_are_a_warning(tmp_path):
+    tensors = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in lora().items()}
+    assert "stored in F8_E4M3" in inspect(saved(tmp_path, tensors)).warnings[0]
+
+
 def test_rslora_is_told(tmp_path):
     assert inspect(saved(tmp_path, lora(), ss_network_args='{"rs_lora": "True"}')).rslora
     assert inspect(saved(tmp_path, lora(), lora_adapter_metadata='{"unet.use_rslora": true}')).rslora
@@ -165,13 +178,11 @@ def test_a_folder_of_peft_is_one_network(tmp_path):
 
 def test_hashes_are_those_that_sites_and_trainers_write(make_lora, tmp_path):
     path = make_lora(tmp_path / "ink.safetensors")
-    seen = []
-    found = inspect(path, hash=True, progress=seen.append).hashes
+    found = inspect(path, hash=True).hashes
     content, start = path.read_bytes(), Header.read(path).data_start
     model = hashlib.sha256(content[start:]).hexdigest()
     assert (found.sha256, found.model, found.autov3) == (hashlib.sha256(content).hexdigest(), model, model[:12])
     assert (found.legacy, found.agrees) == (hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8], True)
-    assert seen[-1] == len(content)
     assert inspect(path).hashes is None
 
 

@@ -3,7 +3,7 @@
 from loraloom.catalogue.inspecting.fitting import Block, Coverage, Fit, fit
 from loraloom.catalogue.inspecting.inspection import Component, Hashes, Inspection, Key, Share, Spread, Training, Unused
 from loraloom.catalogue.inspecting.listing import listing
-from loraloom.catalogue.inspecting.reading import Progress, inspect
+from loraloom.catalogue.inspecting.reading import inspect
 
 __all__ = [
     "Block",
@@ -13,7 +13,6 @@ __all__ = [
     "Hashes",
     "Inspection",
     "Key",
-    "Progress",
     "Share",
     "Spread",
     "Training",

@@ -25,7 +25,8 @@ def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterato
             )
         if "glora" in kinds:
             yield "trained with rs_lora as GLoRA: LyCORIS' own loader takes alpha/r, not alpha/√r, and so does this one"
-    if found.alphas and found.alphas.least == found.alphas.most == 0 and not {"oft", "boft"} & kinds:
+    # Rotations have no rank, and their alpha is a limit: 0 is none.
+    if found.ranks and found.alphas and found.alphas.least == found.alphas.most == 0 and not any("oft" in kind for kind in kinds):
         yield "every alpha is 0, so this network changes nothing"
     if found.ranks and training.rank.isdigit() and not found.ranks.least <= int(training.rank) <= found.ranks.most:
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"

@@ -1,7 +1,7 @@
 """File -> Inspection."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,10 @@ from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.dialects.reading import alpha_from
 from loraloom.tensorfile import Header
 
-Progress = Callable[[int], None]
 
-
-def inspect(path: str | Path, *, hash: bool = False, keys: bool = False, progress: Progress | None = None) -> Inspection:
+def inspect(path: str | Path, *, hash: bool = False, keys: bool = False) -> Inspection:
     """All that the header of a file, or of each file of a PEFT folder, says: no torch, no large tensor is read. `hash` reads the
-    whole (first) file once, and `progress` gets the bytes so far; `keys` lists every tensor.
+    whole (first) file once; `keys` lists every tensor.
 
     A file that fits no base is described all the same. Raises FileError subclasses for one that is no safetensors file.
     """
@@ -38,7 +36,7 @@ def inspect(path: str | Path, *, hash: bool = False, keys: bool = False, progres
     base = by_family(found.family) if found.family else None
     files = [held(part, base) for part in parts]
     told, values = training(metadata), numbers(files)
-    hashed = hashes(headers[0], metadata.get("sshs_model_hash", ""), progress=progress) if hash else None
+    hashed = hashes(headers[0], metadata.get("sshs_model_hash", "")) if hash else None
     warnings = [*doubts(files, values, told), *(hash_doubt(hashed) if hashed else ())]
     modules = [module for each in files for module in each.modules]
     return Inspection(
