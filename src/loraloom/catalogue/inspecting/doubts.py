@@ -32,7 +32,7 @@ def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterato
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"
         yield f"the metadata says rank {training.rank}, the tensors have {have}: it was resized or merged"
-    if entries and not modules and not any(each.words for each in files):
+    if entries and not modules and not any(each.words or each.problem for each in files):
         yield "no tensor of it belongs to an adapter type that is known here: this may be a checkpoint, a VAE or an embedding"
     if (length := max(each.header.data_start for each in files)) > _LARGE:
         yield f"{length:,} bytes of header, far more than a network needs"
