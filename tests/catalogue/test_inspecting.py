@@ -142,7 +142,8 @@ def test_tlora_is_refused_with_its_reason(tmp_path):
     tensors = {f"{K}.q_layer.weight": torch.ones(2, 768), f"{K}.p_layer.weight": torch.ones(320, 2), f"{K}.lambda_layer": torch.ones(1, 2)}
     found = inspect(saved(tmp_path, tensors))
     assert (found.family, found.modules) == ("sd1", 0)
-    assert "T-LoRA takes away a part of the base's own weights" in found.problem
+    for text in (found.problem, *(unused.reason for unused in found.unused)):
+        assert "T-LoRA takes away a part of the base's own weights" in text
 
 
 def test_alpha_zero_changes_nothing_and_is_told(tmp_path):

@@ -31,7 +31,7 @@ GROUP = "loraloom.types"  # entry points of other packages' types
 SUFFIXES: frozenset[str] = frozenset(suffix for kind in TYPES for suffix in kind.suffixes())
 
 # Types that are recognised and cannot be run, with the reason.
-_REFUSED = (
+REFUSED = (
     (
         frozenset({"q_layer.weight", "p_layer.weight", "lambda_layer"}),
         "T-LoRA takes away a part of the base's own weights that is not in the file; merge it with the program that trained it",
@@ -59,7 +59,7 @@ def read_adapter(tensors: "Mapping[str, Tensor]", target: Shape | None = None, f
 
 def no_type(shapes: Mapping[str, Shape]) -> str:
     """The sentence for tensors that are no adapter: the first few, as a hostile file has any number of any length."""
-    for suffixes, sentence in _REFUSED:
+    for suffixes, sentence in REFUSED:
         if suffixes <= shapes.keys():
             return sentence
     listed = [f"{suffix[:60]} {list(shape)}" for suffix, shape in sorted(shapes.items())[:8]]
@@ -70,6 +70,7 @@ __all__ = [
     "BOFT",
     "IA3",
     "MAX_RANK",
+    "REFUSED",
     "OFT",
     "SUFFIXES",
     "TYPES",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from loraloom import dialects
-from loraloom.adapters import SUFFIXES, Adapter, Shape, adapter_type, no_type
+from loraloom.adapters import REFUSED, SUFFIXES, Adapter, Shape, adapter_type, no_type
 from loraloom.bases import Base, Target
 from loraloom.catalogue.inspecting.inspection import Unused
 from loraloom.dialects import Match
@@ -142,7 +142,7 @@ def _ending(key: str) -> tuple[str, str] | None:
 
 @cache
 def _endings() -> Mapping[str, str]:
-    own = {suffix: suffix for suffix in SUFFIXES}
+    own = {suffix: suffix for suffix in SUFFIXES.union(*(suffixes for suffixes, _ in REFUSED))}
     return {ending: suffix for dialect in dialects.DIALECTS for ending, suffix in dialect.suffixes.items()} | dict(SPELLINGS) | own
 
 
