@@ -231,8 +231,9 @@ def test_what_cannot_run_is_refused_by_name(pipeline):
 def test_the_report_accounts_for_every_module(pipeline):
     extra = {Target("unet", "nowhere"): random_lora(4, 4), Target("text_encoder_2", "text_projection"): random_lora(4, 4)}
     wrong = {Target("unet", "conv_in"): random_lora(16, 4)}
-    embedding = {Target("text_encoder", "text_model.embeddings.token_embedding"): random_lora(514, 24)}
-    file = LoraFile(TWO.adapters | extra | wrong | embedding, {}, "nano", ("k: why",), ("doubt",))
+    biased = {Target("text_encoder", "text_model.embeddings.token_embedding"): random_lora(514, 24, bias=True)}
+    norm = {Target("text_encoder", "text_model.final_layer_norm"): random_lora(24, 1)}
+    file = LoraFile(TWO.adapters | extra | wrong | biased | norm, {}, "nano", ("k: why",), ("doubt",))
     with Engine(pipeline).attached(mix((file, 1))) as report:
         (found,) = report.networks
     assert sum(found.applied.values()) == len(TWO.adapters)
@@ -243,7 +244,8 @@ def test_the_report_accounts_for_every_module(pipeline):
         "warning: doubt",
         "no such module",
         "the adapter gives [16, 4], the module has [16, 4, 3, 3]",
-        "kind embedding",
+        "Embedding has no place for a bias",
+        "lora does not change a module of the kind norm",
     ):
         assert words in text
     with Engine(pipeline).attached(mix((TWO, Strength(te=Schedule.of(0))))) as report:
