@@ -56,7 +56,9 @@ def test_every_name_of_a_full_size_file_means_the_same_module_to_diffusers(spell
         layers = [layer for layer in layers if not layer.target.module.startswith("add_embedding")]
     state = {}
     for number, layer in enumerate(layers):
-        prefix = [name for name in by_name("kohya").spell(layer, SDXL) if name.startswith("lora_") and not name.endswith("_lora")][spelling]
+        spelled = by_name("kohya").spell(layer, SDXL)
+        own = [name for name in spelled if name.startswith("lora_") and name.endswith(layer.target.module.replace(".", "_"))]
+        prefix = own[-1] if spelling else spelled[0]
         state |= dict.fromkeys((f"{prefix}.lora_down.weight", f"{prefix}.lora_up.weight"), torch.full((1, 1), number))
     converted, _ = StableDiffusionXLPipeline.lora_state_dict(state, unet_config=SimpleNamespace(layers_per_block=2))
     found = {}

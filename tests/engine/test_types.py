@@ -15,7 +15,19 @@ from loraloom.engine import Engine
 from loraloom.lorafile import LoraFile, Mix
 
 MODES = ("merge", "branch")
+# One of each type; its other forms, which `contract/` holds to the same laws, are for the long run.
+FORMS = ("lora", "tucker", "loha", "lokr", "glora", "full", "norm", "dora", "sparse", "oft", "oft diag", "boft", "onetrainer oft", "ia3")
 PRECISE = [name for name in CASES if not name.endswith(("fp16", "bf16"))]
+
+ONE_OF_EACH = [name if name in FORMS else pytest.param(name, marks=pytest.mark.long) for name in PRECISE]
+DTYPES = (torch.float16, torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def halves(pipeline):
+    """By dtype: the pipeline in half precision, and the same weights in float32."""
+    made = {dtype: copy.deepcopy(pipeline).to(dtype) for dtype in DTYPES}
+    return {dtype: (half, copy.deepcopy(half).to(torch.float32)) for dtype, half in made.items()}
 
 
 def of_type(name: str, *, share: float = 0.3, seed: int = 0) -> LoraFile:
@@ -74,12 +86,11 @@ def test_the_output_is_that_of_weights_changed_by_hand(pipeline, name, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", PRECISE)
-def test_half_precision_is_near_float32(pipeline, name, dtype, mode):
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_half_precision_is_near_float32(halves, name, dtype, mode):
     """Both modes against the same network on the same weights in float32: the base's own rounding is the yardstick."""
-    half = copy.deepcopy(pipeline).to(dtype)
-    wide = copy.deepcopy(half).to(torch.float32)
+    half, wide = halves[dtype]
     file = of_type(name)
     expected = by_hand(wide, file, 0.3)
     own = float((outputs(half, dtype).float() - outputs(wide)).abs().max()) / float(outputs(wide).abs().max())
@@ -88,7 +99,7 @@ def test_half_precision_is_near_float32(pipeline, name, dtype, mode):
     assert close(found, expected, max(10 * own, 0.02 if dtype == torch.bfloat16 else 0.005))
 
 
-@pytest.mark.parametrize("name", PRECISE)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_pictures_with_different_mixes_equal_their_single_runs(pipeline, name):
     one, two = of_type(name, seed=1), of_type(name, seed=2)
     mixes = [mix((one, 0.2)), Mix(), mix((one, -0.1), (two, "te=0.1:unet=0.2")), mix((two, 0.1), negative=((one, 0.2),))]
@@ -98,7 +109,7 @@ def test_pictures_with_different_mixes_equal_their_single_runs(pipeline, name):
         assert close(together[index], alone[0], 1e-4)
 
 
-@pytest.mark.parametrize("name", PRECISE)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_schedule_runs_the_strength_of_each_step(pipeline, name):
     """From 0.3 at step 1 to 0 at step 2: the second step is the base's."""
     file, calls = of_type(name), []
