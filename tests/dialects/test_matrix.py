@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import CASES, takes
 from support import close
-from test_adapter_laws import CASES, takes
 
 from loraloom.adapters import Adapter
 from loraloom.bases import NANO

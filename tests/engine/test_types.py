@@ -5,9 +5,9 @@ import random
 
 import pytest
 import torch
+from cases import CASES, takes
 from running import mix, run
 from support import close, fingerprint
-from test_adapter_laws import CASES, takes
 from torch import nn
 
 from loraloom.bases import NANO
