@@ -72,9 +72,10 @@ def layer_of(shape: Shape) -> nn.Module:
 
 
 def scattered(module: nn.Module) -> None:
+    """Large enough that a LoHa's change, a product of four, is far from the rounding of the weight."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.uniform_(-0.02, 0.02)
+            parameter.uniform_(-0.2, 0.2)
 
 
 def theirs(kind: Any, given: dict[str, Any], layer: nn.Module) -> tuple[nn.Module, Adapter]:
