@@ -151,6 +151,19 @@ def test_nothing_is_written_over_unless_it_was_asked_for(tmp_path):
     assert source.read_bytes() != before
 
 
+def test_a_folder_of_peft_is_replaced_and_no_other(tmp_path):
+    source, output = written(random_file(), tmp_path), tmp_path / "folder"
+    convert(source, output, dialect="peft-folder")
+    before = (output / "adapter_model.safetensors").read_bytes()
+    convert(source, output, dialect="peft-folder", dtype="fp32", overwrite=True)
+    assert (output / "adapter_model.safetensors").read_bytes() != before
+    (output / "mine.txt").write_text("mine")
+    with pytest.raises(WriteFailed, match="is no PEFT folder"):
+        convert(source, output, dialect="peft-folder", overwrite=True)
+    assert (output / "mine.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, "folder"])
+
+
 def test_a_result_that_would_lack_something_never_gets_its_name(tmp_path, monkeypatch):
     source = written(random_file(), tmp_path)
     read = dialects.read

@@ -12,6 +12,7 @@ from loraloom import dialects, pickled
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import as_type, commonest_dtype, rounding
+from loraloom.dialects.folder import replace_folder
 from loraloom.errors import BaseError, DialectCannotHold, SettingsError, WriteFailed
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
@@ -97,7 +98,10 @@ def _write(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) -
         with tempfile.TemporaryDirectory(prefix=".loraloom-", dir=output.parent) as folder:
             written = dialects.write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
             _compare(file, dialects.read(written, base, force=True), dialect)
-            written.replace(output)
+            if written.is_dir():
+                replace_folder(written, output)
+            else:
+                written.replace(output)
     except OSError as error:
         raise WriteFailed(f"{output}: could not be written: {error.strerror or error}; nothing that was there has changed") from error
 

@@ -111,10 +111,8 @@ def write(path: Path, parts: Mapping[str, Written]) -> Path:
 
     A folder that was there is replaced if it is one of PEFT's. Raises WriteFailed; what was there is untouched then.
     """
-    if path.exists() and not _is_ours(path):
-        raise WriteFailed(f"{path}: is there and is no PEFT folder (it holds more than {WEIGHTS} and {CONFIG}); choose another name")
-    token = secrets.token_hex(6)
-    fresh, old = (path.with_name(f".{path.name[:32]}.{token}.{ending}") for ending in ("partial", "old"))
+    _refuse_foreign(path)
+    fresh = _aside(path, "partial")
     try:
         for component, written in parts.items():
             folder = fresh if len(parts) == 1 else fresh / component
@@ -124,24 +122,44 @@ def write(path: Path, parts: Mapping[str, Written]) -> Path:
                 json.dump(written.config, file, indent=2, sort_keys=True)
                 file.flush()
                 os.fsync(file.fileno())
-        if path.exists():
-            path.rename(old)
-        try:
-            fresh.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        replace_folder(fresh, path)
     except OSError as error:
         advice = "free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
         raise WriteFailed(
             f"{path}: could not be written: {error.strerror or error}; {advice}. Nothing that was there has changed"
         ) from error
     finally:
-        for leftover in (fresh, old):
-            with suppress(OSError):
-                shutil.rmtree(leftover)
+        with suppress(OSError):
+            shutil.rmtree(fresh)
     return path
+
+
+def replace_folder(fresh: Path, path: Path) -> None:
+    """`fresh` under the name `path`, in place of a folder of PEFT's that may be there: that one is renamed first and deleted last.
+
+    Raises WriteFailed for a folder of somebody else, OSError where the system says no; what was there is there then.
+    """
+    _refuse_foreign(path)
+    old = _aside(path, "old")
+    if path.exists():
+        path.rename(old)
+    try:
+        fresh.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    with suppress(OSError):
+        shutil.rmtree(old)
+
+
+def _aside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.{ending}")
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.exists() and not _is_ours(path):
+        raise WriteFailed(f"{path}: is there and is no PEFT folder (it holds more than {WEIGHTS} and {CONFIG}); choose another name")
 
 
 def _is_ours(path: Path) -> bool:
