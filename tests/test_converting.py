@@ -10,6 +10,7 @@ from loraloom import dialects
 from loraloom.adapters import TYPES, DoRA, Full, LoRA, Norm
 from loraloom.bases import NANO
 from loraloom.converting import convert
+from loraloom.dialects import publishing
 from loraloom.errors import BaseError, DialectCannotHold, NotSupported, SettingsError, UnknownFormat, WriteFailed
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
@@ -154,9 +155,9 @@ def test_nothing_is_written_over_unless_it_was_asked_for(tmp_path):
 def test_a_folder_of_peft_is_replaced_and_no_other(tmp_path):
     source, output = written(random_file(), tmp_path), tmp_path / "folder"
     convert(source, output, dialect="peft-folder")
-    before = (output / "adapter_model.safetensors").read_bytes()
+    before = (output / "unet" / "adapter_model.safetensors").read_bytes()
     convert(source, output, dialect="peft-folder", dtype="fp32", overwrite=True)
-    assert (output / "adapter_model.safetensors").read_bytes() != before
+    assert (output / "unet" / "adapter_model.safetensors").read_bytes() != before
     (output / "mine.txt").write_text("mine")
     with pytest.raises(WriteFailed, match="is no PEFT folder"):
         convert(source, output, dialect="peft-folder", overwrite=True)
@@ -166,7 +167,7 @@ def test_a_folder_of_peft_is_replaced_and_no_other(tmp_path):
 
 def test_a_result_that_would_lack_something_never_gets_its_name(tmp_path, monkeypatch):
     source = written(random_file(), tmp_path)
-    read = dialects.read
+    read = publishing.read
 
     def short(path, *arguments, **options):
         file = read(path, *arguments, **options)
@@ -174,7 +175,7 @@ def test_a_result_that_would_lack_something_never_gets_its_name(tmp_path, monkey
             file.adapters.popitem()
         return file
 
-    monkeypatch.setattr(dialects, "read", short)
+    monkeypatch.setattr(publishing, "read", short)
     with pytest.raises(DialectCannotHold, match=r"does not give back .* nothing was written"):
         convert(source, tmp_path / "x.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]

@@ -19,6 +19,7 @@ LAYERS = {
     "train": 4,
     "catalogue": 4,
     "converting": 4,
+    "extracting": 4,
     "dialects": 3,
     "engine": 3,
     "combine": 3,

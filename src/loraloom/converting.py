@@ -1,7 +1,6 @@
 """A file in another form: read, made into another type where that loses nothing, written in another dialect, read back."""
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +11,11 @@ from loraloom import dialects, pickled
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import as_type, commonest_dtype, rounding
-from loraloom.dialects.folder import replace_folder
-from loraloom.errors import BaseError, DialectCannotHold, SettingsError, WriteFailed
+from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
+from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import is_pickle
-
-DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,7 @@ def convert(
     kind = dialects.by_name(dialect)
     if dtype is not None and dtype not in DTYPES:
         raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
-    if output.exists() and not overwrite:
-        raise WriteFailed(f"{output} is there already and was not touched; give another name, or --overwrite")
+    refuse_existing(output, overwrite=overwrite)
     with _read(source, base) as (file, left_out):
         found = by_family(file.base)
         if found is None:
@@ -66,7 +62,7 @@ def convert(
         name = DTYPES[dtype] if dtype else commonest_dtype(changed)
         worst, lost = rounding(changed, getattr(torch, name))
         made = replace(changed, metadata={**file.metadata, "loraloom.converted_from": _provenance(source, file, name)})
-        _write(made, found, output, kind.name, name)
+        publish(made, found, output, kind.name, name)
     return Converted(
         output,
         found.title,
@@ -89,30 +85,6 @@ def _read(source: Path, base: Base | None) -> Iterator[tuple[LoraFile, tuple[str
         return
     with pickled.opened(source) as (path, left_out):
         yield dialects.read(path, base), tuple(f"{name}: is no tensor" for name in left_out)
-
-
-def _write(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) -> None:
-    """Atomic: beside its place first, read back there, then renamed."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".loraloom-", dir=output.parent) as folder:
-            written = dialects.write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
-            _compare(file, dialects.read(written, base, force=True), dialect)
-            if written.is_dir():
-                replace_folder(written, output)
-            else:
-                written.replace(output)
-    except OSError as error:
-        raise WriteFailed(f"{output}: could not be written: {error.strerror or error}; nothing that was there has changed") from error
-
-
-def _compare(made: LoraFile, back: LoraFile, dialect: str) -> None:
-    kinds = {target: adapter.name for target, adapter in back.adapters.items()}
-    lost = [str(target) for target, adapter in made.adapters.items() if kinds.get(target) != adapter.name]
-    lost += [f"the embedding {word}" for word in made.embeddings if word not in back.embeddings]
-    if lost:
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise DialectCannotHold(f"{dialect} naming does not give back {lost[0]}{more}, so nothing was written; choose another dialect")
 
 
 def _types(file: LoraFile) -> dict[str, int]:

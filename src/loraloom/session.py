@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
+from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
+from loraloom.combine import Goal
 from loraloom.converting import Converted, convert
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
 from loraloom.errors import NotFound, PromptError, SettingsError
+from loraloom.extracting import Extracted, extract
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
@@ -157,6 +160,46 @@ class Session:
         """Write a file in another dialect, type or dtype; as `converting.convert` says. `base` is for files that do not tell theirs."""
         held = identify(base) if base else None
         return convert(self.locate(name), output, dialect=dialect, type=type, dtype=dtype, base=held, overwrite=overwrite)
+
+    def extract(
+        self,
+        mix: str,
+        output: Path,
+        *,
+        goal: Goal,
+        dialect: str = "kohya",
+        dtype: str | None = None,
+        components: Sequence[str] | None = None,
+        base: str | None = None,
+        overwrite: bool = False,
+    ) -> Extracted:
+        """Save a mix, written as tags `<lora:a:0.8><lora:b:te=0.4:unet=1>`, as one file. `base` is opened for types that need its weights.
+
+        Raises PromptError for words that are no tags, and what `extracting.extract` raises.
+        """
+        prompt = parse(mix)
+        if prompt.text.strip() or not prompt.loras:
+            column = mix.find(prompt.text.strip()[:1]) if prompt.text.strip() else 0
+            raise PromptError("a mix is written as tags alone: <lora:name:0.8>", prompt=mix, column=max(0, column))
+        named = self._find([prompt], self._library([prompt]))
+        held = self._open(base) if base else None
+        files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
+        family = held.base if held else by_family(files[0].base)
+        assert family is not None
+        stack = tuple(zip(files, (strength for _, strength in named), strict=True))
+        weights = held.weights if held else None
+        return extract(
+            stack,
+            family,
+            output,
+            goal=goal,
+            mix=mix,
+            dialect=dialect,
+            dtype=dtype,
+            components=components,
+            weights=weights,
+            overwrite=overwrite,
+        )
 
     def locate(self, name: str | Path) -> Path:
         """The file that a path or a name in the library means; a path that is there counts first. Raises NotFound."""

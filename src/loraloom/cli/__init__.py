@@ -22,6 +22,7 @@ import typer
 
 from loraloom.cli.check import check
 from loraloom.cli.convert import convert
+from loraloom.cli.extract import extract
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.inspect import inspect
@@ -81,6 +82,7 @@ app.command(name="list")(list_loras)
 app.command()(inspect)
 app.command()(check)
 app.command()(convert)
+app.command()(extract)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)

@@ -1,0 +1,48 @@
+"""A network gets its name on the disk only when it was read back and nothing of it is missing."""
+
+import tempfile
+from pathlib import Path
+
+from loraloom.bases import Base
+from loraloom.dialects.folder import replace_folder
+from loraloom.dialects.reading import read
+from loraloom.dialects.writing import write
+from loraloom.errors import DialectCannotHold, WriteFailed
+from loraloom.lazy import torch
+from loraloom.lorafile import LoraFile
+
+DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # as commands and requests call them
+
+
+def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) -> LoraFile:
+    """Write `file` beside `output`, whose folder is made, read it back, and rename it; what was read back, in memory of its own.
+
+    Raises DialectCannotHold if the naming does not give every module back, WriteFailed; what was there is untouched then.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".loraloom-", dir=output.parent) as folder:
+            written = write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
+            back = read(written, base, force=True)
+            _compare(file, back, dialect)
+            if written.is_dir():
+                replace_folder(written, output)
+            else:
+                written.replace(output)
+    except OSError as error:
+        raise WriteFailed(f"{output}: could not be written: {error.strerror or error}; nothing that was there has changed") from error
+    return back
+
+
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        raise WriteFailed(f"{output} is there already and was not touched; give another name, or --overwrite")
+
+
+def _compare(made: LoraFile, back: LoraFile, dialect: str) -> None:
+    kinds = {target: adapter.name for target, adapter in back.adapters.items()}
+    lost = [str(target) for target, adapter in made.adapters.items() if kinds.get(target) != adapter.name]
+    lost += [f"the embedding {word}" for word in made.embeddings if word not in back.embeddings]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise DialectCannotHold(f"{dialect} naming does not give back {lost[0]}{more}, so nothing was written; choose another dialect")

@@ -1,0 +1,66 @@
+"""`loraloom extract`: the path on stdout, the report beside it, exit codes as written."""
+
+import json
+import sys
+
+import pytest
+
+from loraloom import read
+from loraloom.cli import main
+
+
+@pytest.fixture
+def loraloom(monkeypatch, tmp_path, capsys, make_lora):
+    """Runs a command in a folder of its own with two LoRAs; (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    make_lora(tmp_path / "loras" / "ink.safetensors", seed=1)
+    make_lora(tmp_path / "loras" / "neon.safetensors", seed=2)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["loraloom", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+MIX = "<lora:ink:0.8><lora:neon:0.4>"
+
+
+def test_it_prints_where_the_file_is_and_how_far_from_the_mix(loraloom):
+    code, out, err = loraloom("extract", MIX, "mixed.safetensors", "--rank", 4)
+    assert (code, out) == (0, "mixed.safetensors\n")
+    assert "lora on 60 modules, rank 4, float16 (rank 4)" in err
+    assert "from the mix: " in err
+    assert len(read("mixed.safetensors").adapters) == 60
+
+
+def test_json_has_a_row_for_each_module(loraloom):
+    document = json.loads(loraloom("extract", MIX, "x.safetensors", "--error", 0.2, "--components", "unet", "--json")[1])
+    assert document["path"] == "x.safetensors"
+    assert document["components"] == {"unet": 48}
+    assert all(row["error"] <= 0.2 for row in document["rows"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ((MIX, "x.safetensors", "--exact", "--rank", "4"), 2, "--exact loses nothing"),
+        ((MIX, "x.safetensors", "--rank", "0"), 2, "a rank is 1 to"),
+        (("<lora:nobody:1>", "x.safetensors"), 3, "no LoRA named"),
+        (("<lora:ink:0~1>", "x.safetensors"), 5, "one strength for all steps"),
+        (("words", "x.safetensors"), 2, "tags alone"),
+        ((MIX, "x.safetensors", "--dialect", "koya"), 4, 'did you mean "kohya"'),
+        ((MIX, "loras/ink.safetensors"), 6, "is there already"),
+    ],
+)
+def test_errors_are_a_message_and_an_exit_code(loraloom, tmp_path, arguments, code, text):
+    found, out, err = loraloom("extract", *arguments)
+    assert (found, out) == (code, "")
+    assert text in err
+    assert not (tmp_path / "x.safetensors").exists()

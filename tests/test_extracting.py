@@ -1,0 +1,83 @@
+"""A mix in the prompt and the file made of it are the same: on disk, and in the picture."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from loraloom import ImageRequest, Session, read
+from loraloom.combine import Goal
+from loraloom.errors import NotFound, NotSupported, PromptError, SettingsError, WriteFailed
+
+MIX = "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"
+
+
+@pytest.fixture
+def session(tmp_path, make_lora):
+    make_lora(tmp_path / "loras" / "ink.safetensors", seed=1, metadata={"modelspec.trigger_phrase": "zvz"})
+    make_lora(tmp_path / "loras" / "neon.safetensors", seed=2)
+    return Session(lora_folders=[tmp_path / "loras"])
+
+
+def drawn(session, prompt):
+    request = ImageRequest(prompt=prompt, seed=3, base="nano")
+    return np.asarray(session.generate(request)[0].image.convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("mix", [MIX, "<lora:ink:-0.5><lora:neon:in=0:mid=1:out=0.3>", "<lora:ink:1>", "<lora:ink:0.3><lora:ink:0.4>"])
+def test_the_file_draws_what_the_mix_draws(session, tmp_path, mix):
+    """At most 1/255: the file's tensors are float32, and sums are formed in another order."""
+    found = session.extract(mix, tmp_path / "loras" / "mixed.safetensors", goal=Goal())
+    assert (found.error, found.dtype) == (0, "float32")
+    assert found.worst.written < 1e-6
+    plain, mixed = drawn(session, f"a cat {mix}"), drawn(session, "a cat <lora:mixed:1>")
+    assert int(np.abs(plain - mixed).max()) <= 1
+    assert int(np.abs(plain - drawn(session, "a cat")).max()) > 1
+
+
+def test_rows_say_how_far_each_module_is(session, tmp_path):
+    found = session.extract(MIX, tmp_path / "x.safetensors", goal=Goal(rank=2))
+    back = read(found.path)
+    assert {row.module for row in found.rows} == {str(target) for target in back.adapters}
+    assert found.ranks == (2, 2)
+    assert all(row.ranks > 2 and 0 < row.error <= row.written < 1 for row in found.rows)
+    assert found.dtype == "float16"
+    assert sum(found.components.values()) == len(found.rows) == len(back.adapters)
+    with safe_open(found.path, "np") as file:
+        told = json.loads(file.metadata()["loraloom.combined_from"])
+    assert (told["mix"], told["method"]) == (MIX, "rank 2")
+
+
+@pytest.mark.parametrize("dialect", ["kohya", "peft", "lycoris", "comfyui", "peft-folder"])
+def test_every_naming_holds_it(session, tmp_path, dialect):
+    found = session.extract(MIX, tmp_path / "x.safetensors", goal=Goal(rank=3), dialect=dialect, components=["unet"])
+    assert {row.module.split(".")[0] for row in found.rows} == {"unet"}
+
+
+@pytest.mark.parametrize(
+    ("mix", "options", "error", "reason"),
+    [
+        ("a cat <lora:ink:1>", {}, PromptError, "tags alone"),
+        ("", {}, PromptError, "tags alone"),
+        ("<lora:inc:1>", {}, NotFound, 'did you mean "ink"'),
+        ("<lora:ink:0~1>", {}, NotSupported, "one strength for all steps"),
+        ("<lora:ink:1>", {"components": ["vae"]}, SettingsError, "no component 'vae'"),
+        ("<lora:ink:1>", {"dtype": "int8"}, SettingsError, "fp16, bf16, fp32"),
+    ],
+)
+def test_mistakes_write_nothing(session, tmp_path, mix, options, error, reason):
+    with pytest.raises(error, match=reason):
+        session.extract(mix, tmp_path / "new" / "x.safetensors", goal=Goal(), **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_written_over_unless_it_was_asked_for(session, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_text("mine")
+    with pytest.raises(WriteFailed, match="is there already"):
+        session.extract(MIX, path, goal=Goal())
+    assert path.read_text() == "mine"
+    session.extract(MIX, path, goal=Goal(), overwrite=True)
+    assert read(path).adapters
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["loras", "x.safetensors"]
