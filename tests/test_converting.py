@@ -156,7 +156,7 @@ def test_a_folder_of_peft_is_replaced_and_no_other(tmp_path):
     source, output = written(random_file(), tmp_path), tmp_path / "folder"
     convert(source, output, dialect="peft-folder")
     before = (output / "unet" / "adapter_model.safetensors").read_bytes()
-    convert(source, output, dialect="peft-folder", dtype="fp32", overwrite=True)
+    convert(source, output, dialect="peft-folder", dtype="fp16", overwrite=True)
     assert (output / "unet" / "adapter_model.safetensors").read_bytes() != before
     (output / "mine.txt").write_text("mine")
     with pytest.raises(WriteFailed, match="is no PEFT folder"):
