@@ -10,8 +10,10 @@ from running import mix, run
 from support import close, fingerprint
 from torch import nn
 
-from loraloom.bases import NANO
+from loraloom.bases import NANO, Target
 from loraloom.engine import Engine
+from loraloom.engine.keep import Checkpoints
+from loraloom.engine.merge import Merged
 from loraloom.lorafile import LoraFile, Mix
 
 MODES = ("merge", "branch")
@@ -141,3 +143,20 @@ def test_types_are_mixed_in_one_run(pipeline):
     for mode in (*MODES, "auto"):
         with Engine(pipeline).attached(mix(*((file, 0.05) for file in files)), mode=mode, steps=20):
             assert close(outputs(pipeline), expected, 2e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["oft", "oft diag", "boft", "loha", "lokr", "dora", "dora of oft", "full", "ia3", "glora", "onetrainer oft"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_weight_of_several_blocks_is_merged_as_in_one(name, dtype):
+    """Larger than what is widened at once, and not a multiple of it."""
+    torch.manual_seed(0)
+    layer = nn.Linear(1536, 1072, dtype=dtype)
+    adapter, before = CASES[name](tuple(layer.weight.shape)), layer.weight.detach().clone()
+    merged = Merged({"unet": layer}, Checkpoints())
+    merged.add(Target("unet", "x"), layer, [(adapter, 0.5)])
+    expected = before.float() + 0.5 * adapter.delta(before)
+    assert close(layer.weight.detach().float(), expected, 0.01 if dtype == torch.bfloat16 else 1e-6)
+    merged.restore()
+    assert torch.equal(layer.weight.detach(), before)

@@ -100,37 +100,52 @@ class _Change:
 
     def __init__(self, weight: "Tensor", thin: "Sequence[Thin]", others: Sequence[tuple[Adapter, float]]) -> None:
         self._weight, self._thin = weight, _joined(thin) if thin else None
-        self._by_rows: list[tuple[Adapter, float]] = []
+        self._blocks = _blocks(weight)
+        self._by_rows: list[tuple[list[Adapter], float]] = []  # the part of each block
         self._whole: list[tuple[Tensor, float]] = []
         for adapter, strength in others:
             try:
-                adapter.rows(0, len(weight))
+                parts = [adapter.rows(rows.start, rows.stop) for rows in self._blocks]
             except NotExact:  # its rows depend on one another: the whole change at once, before anything is added
                 self._whole.append((adapter.delta(weight), strength))
             else:
-                self._by_rows.append((adapter, strength))
+                self._by_rows.append((parts, strength))
 
     def apply(self) -> None:
         """No temporary is larger than a block, but for types of which no rows can be cut out."""
-        weight = self._weight
-        if self._thin and not self._by_rows and not self._whole and weight.dtype == torch.float32 and weight.is_contiguous():
+        weight, exact = self._weight, self._weight.dtype == torch.float32
+        if exact and self._thin and not self._by_rows and not self._whole and weight.is_contiguous():
             _add_in_place(weight.view(len(weight), -1), *self._thin)
-            return
-        step = max(1, _BLOCK // max(1, weight[0].numel()))
+        elif exact and len(self._by_rows) == 1 and not self._thin and not self._whole:
+            ((parts, strength),) = self._by_rows
+            for rows, part in zip(self._blocks, parts, strict=True):
+                weight[rows].add_(part.delta(weight[rows]), alpha=strength)
+        else:
+            self._add_blocks()
+
+    def _add_blocks(self) -> None:
+        weight = self._weight
         wide = torch.promote_types(weight.dtype, torch.float32)
-        room = torch.empty(min(step, len(weight)), *weight.shape[1:], dtype=wide, device=weight.device)
-        for start in range(0, len(weight), step):
-            rows = slice(start, min(start + step, len(weight)))
+        most = max(rows.stop - rows.start for rows in self._blocks)
+        room = torch.empty(most, *weight.shape[1:], dtype=wide, device=weight.device)
+        for index, rows in enumerate(self._blocks):
             block = weight[rows]
             total = room[: len(block)].copy_(block)
-            for adapter, strength in self._by_rows:
-                total.add_(adapter.rows(rows.start, rows.stop).delta(block), alpha=strength)
+            for parts, strength in self._by_rows:
+                total.add_(parts[index].delta(block), alpha=strength)
             for delta, strength in self._whole:
                 total.add_(delta[rows], alpha=strength)
             if self._thin:
                 down, up, factor = self._thin
                 total.view(len(total), -1).addmm_(up[rows].to(wide), down.to(wide), alpha=factor)
             block.copy_(total)
+
+
+def _blocks(weight: "Tensor") -> list[slice]:
+    """Rows that are widened to float32 at once; a multiple of 64 where they are many, so that types of small blocks are not cut."""
+    step = max(1, _BLOCK // max(1, weight[0].numel()))
+    step = step if step < 64 else step - step % 64
+    return [slice(start, min(start + step, len(weight))) for start in range(0, len(weight), step)]
 
 
 def _joined(thin: "Sequence[Thin]") -> "Thin":
