@@ -168,9 +168,8 @@ def _parts(layer: "Module", adapters: Sequence[Weighted], strengths: Strengths) 
         downs.append(down)
         ups.append(up)
         ranks.append((item, factor, len(down)))
-        shift = item.adapter.bias_delta(torch.zeros(len(weight)))
-        if shift is not None:
-            shifts.append((item, shift))
+        if item.adapter.bias is not None:
+            shifts.append((item, item.adapter.bias.float()))
     parts = own
     if ranks:
         parts.append(_low_rank(weight, downs, ups, ranks, strengths))

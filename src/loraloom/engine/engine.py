@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from loraloom.bases import Base, Target
 from loraloom.engine.branch import Branches, Weighted
 from loraloom.engine.keep import Checkpoints
-from loraloom.engine.live import called, cast_inside, claimed, components, live_modules, misfit, recognise, refuse_foreign_layers, weight_of
+from loraloom.engine.live import (
+    called,
+    cast_inside,
+    claimed,
+    components,
+    live_modules,
+    misfit,
+    recognise,
+    refuse_foreign_layers,
+    walked,
+    weight_of,
+)
 from loraloom.engine.merge import Merged
 from loraloom.engine.mixture import Mixture, Network, Slots
 from loraloom.engine.plan import Entry, Plan, Wish, plan
@@ -47,10 +58,11 @@ class Engine:
         """
         started = time.perf_counter()
         mixture = Mixture(mixes, self.base)
-        modules = live_modules(self.pipeline, self.base)
+        named = walked(self.pipeline)
+        modules = live_modules(self.pipeline, self.base, named)
         entries, networks = self._resolve(mixture, modules)
         words = Tokens(self.pipeline, (network.file for network in mixture.networks))
-        chosen = plan(mode, entries, mixture, modules, self.pipeline, steps, prepared=self._prepared is not None)
+        chosen = plan(mode, entries, mixture, modules, self.pipeline, named, steps, prepared=self._prepared is not None)
         with ExitStack() as undo:
             undo.enter_context(claimed(components(self.pipeline).values()))
             undo.enter_context(words.known())

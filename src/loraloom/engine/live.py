@@ -90,12 +90,18 @@ def recognise(pipeline: Any) -> Base:
     raise NotSupported(f"{type(pipeline).__name__} with {kind}: not a base that the native engine knows; known are {known}")
 
 
-def live_modules(pipeline: Any, base: Base) -> "dict[Target, Module]":
-    """The module of each target. transformers 5 dropped `text_model.` from CLIPTextModel's names; files and targets keep it.
+def walked(pipeline: Any) -> "dict[str, dict[str, Module]]":
+    """The modules of each component by their paths: what several questions of one attach are answered from."""
+    return {component: walk(root) for component, root in components(pipeline).items()}
+
+
+def live_modules(pipeline: Any, base: Base, named: "Mapping[str, Mapping[str, Module]] | None" = None) -> "dict[Target, Module]":
+    """The module of each target; `named` is `walked`, where that is known. transformers 5 dropped `text_model.` from CLIPTextModel's
+    names; files and targets keep it.
 
     Raises NotSupported for PEFT layers and fused projections, which rename what adapters attach to, naming what to undo.
     """
-    named = {component: walk(root) for component, root in components(pipeline).items()}
+    named = walked(pipeline) if named is None else named
     _refuse_foreign_layers(named)
     found: dict[Target, Module] = {}
     for target in base.by_target:
@@ -125,7 +131,7 @@ def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None"
 
 def refuse_foreign_layers(pipeline: Any) -> None:
     """PEFT layers and fused projections rename what adapters attach to; raises NotSupported, naming what to undo."""
-    _refuse_foreign_layers({component: walk(root) for component, root in components(pipeline).items()})
+    _refuse_foreign_layers(walked(pipeline))
 
 
 def _refuse_foreign_layers(named: "Mapping[str, Mapping[str, Module]]") -> None:

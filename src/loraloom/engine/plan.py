@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
-from loraloom.engine.live import called, walk, weight_of
+from loraloom.engine.live import called, weight_of
 from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
@@ -63,13 +63,15 @@ def plan(
     mixture: Mixture,
     modules: "Mapping[Target, Module]",
     pipeline: Any,
+    named: "Mapping[str, Mapping[str, Module]]",
     steps: int,
     *,
     prepared: bool = False,
 ) -> Plan:
     """What changes by step or picture runs beside its layer; what is steady runs where it costs less over the whole run.
 
-    `prepared`: there is room beside every layer, and whether it is compiled does not matter.
+    `named` has all modules of the pipeline (`live.walked`). `prepared`: there is room beside every layer, and whether it is compiled
+    does not matter.
     """
     if wish not in ("auto", "merge", "branch"):
         raise NotSupported(f'no mode {wish!r}; there are "auto", "merge" and "branch"')
@@ -84,7 +86,7 @@ def plan(
         return Plan(by_target, {}, "asked for")
     if prepared:
         return Plan({}, by_target, "there is prepared room beside every layer")
-    compiled = _compiled(pipeline)
+    compiled = _compiled(pipeline, named)
     if wish == "branch":
         _refuse_compiled(compiled, 'use mode="merge"')
         return Plan({}, by_target, "asked for")
@@ -157,13 +159,13 @@ def _tokens(pipeline: Any, target: Target) -> int:
     return max(1, side * side // 4) if isinstance(side, int) else 1024
 
 
-def _compiled(pipeline: Any) -> list[str]:
-    """Components of which a part is compiled."""
+def _compiled(pipeline: Any, named: "Mapping[str, Mapping[str, Module]]") -> list[str]:
+    """Components of which a part is compiled; `named` has their modules."""
 
-    def is_compiled(component: "Module") -> bool:
-        return hasattr(component, "_orig_mod") or any(module._compiled_call_impl is not None for module in walk(component).values())
+    def is_compiled(name: str, component: "Module") -> bool:
+        return hasattr(component, "_orig_mod") or any(module._compiled_call_impl is not None for module in named[name].values())
 
-    return [name for name, component in called(pipeline).items() if is_compiled(component)]
+    return [name for name, component in called(pipeline).items() if is_compiled(name, component)]
 
 
 def _refuse_compiled(compiled: Sequence[str], advice: str) -> None:
