@@ -43,7 +43,7 @@ KINDS: Mapping[str, tuple[Any, dict[str, Any]]] = {
     "full": (FullModule, {}),
     "IA3": (IA3Module, {}),
     "OFT": (DiagOFTModule, {"lora_dim": 8}),
-    "BOFT": (ButterflyOFTModule, {"lora_dim": 8}),
+    "BOFT": (ButterflyOFTModule, {"lora_dim": 16}),  # 10 is the smallest block into which SDXL's widths are halved
 }
 GOALS = {"LoRA, LoCon": 5.0}  # times as fast as LyCORIS; 1 for all others
 
