@@ -11,8 +11,8 @@ from loraloom import dialects, pickled
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import as_type, commonest_dtype, rounding
-from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
-from loraloom.errors import BaseError, SettingsError
+from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
+from loraloom.errors import BaseError
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import is_pickle
@@ -51,8 +51,7 @@ def convert(
     FileError, MatchError, NotSupported where it cannot be done without loss, WriteFailed if something is there already.
     """
     kind = dialects.by_name(dialect)
-    if dtype is not None and dtype not in DTYPES:
-        raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
+    require_dtype(dtype)
     refuse_existing(output, overwrite=overwrite)
     with _read(source, base) as (file, left_out):
         found = by_family(file.base)

@@ -8,7 +8,7 @@ from pathlib import Path
 from loraloom import dialects
 from loraloom.bases import Base
 from loraloom.combine import Goal, Module, Weights, combine, distances
-from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
+from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
 from loraloom.errors import SettingsError
 from loraloom.lorafile import Stack
 
@@ -65,8 +65,7 @@ def extract(
     DialectCannotHold, WriteFailed if something is there already.
     """
     kind = dialects.by_name(dialect)
-    if dtype is not None and dtype not in DTYPES:
-        raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
+    require_dtype(dtype)
     names = tuple(components) if components is not None else base.components
     if unknown := [name for name in names if name not in base.components]:
         raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
+from loraloom.combine.spectrum import product_norm
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 
@@ -44,5 +45,4 @@ def _less(one: Form, other: Form) -> Form:
 def _norm(down: "Tensor", up: "Tensor", whole: "Tensor | None") -> float:
     if whole is not None:
         return float((whole.double() + up.double() @ down.double()).norm())
-    grams = (up.double().mT @ up.double()) * (down.double() @ down.double().mT)
-    return float(grams.sum().clamp_min(0).sqrt())
+    return product_norm(down, up)

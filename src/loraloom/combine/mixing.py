@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from loraloom.adapters import MAX_RANK, Adapter, Full, LoRA, Norm
 from loraloom.bases import Base, Layer, Target
 from loraloom.combine.goal import Goal
-from loraloom.combine.spectrum import Spectrum
+from loraloom.combine.spectrum import Spectrum, product_norm
 from loraloom.errors import NotSupported
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile, Stack
@@ -83,7 +83,7 @@ def _module(layer: Layer, parts: Weighted, goal: Goal, weights: Weights | None) 
     up = torch.cat([pair[1] * value for pair, value in low], dim=1) if low else torch.zeros(shape[0], 0)
     ranks = len(down)
     if goal.exact and not changing and ranks <= MAX_RANK and ranks * (shape[0] + down.shape[1]) < math.prod(shape):
-        return Module(target, _lora(layer, down, up, bias), ranks, ranks, 0.0, _norm(down, up))
+        return Module(target, _lora(layer, down, up, bias), ranks, ranks, 0.0, product_norm(down, up))
     few = ranks <= min(len(up), down.shape[1])
     if goal.exact or changing or not few:
         whole = _whole(layer, changing, weights) + up @ down
@@ -97,12 +97,6 @@ def _module(layer: Layer, parts: Weighted, goal: Goal, weights: Weights | None) 
         return None
     kept_down, kept_up = spectrum.factors(rank)
     return Module(target, _lora(layer, kept_down, kept_up, bias), len(kept_down), ranks, spectrum.error_of(rank), spectrum.norm)
-
-
-def _norm(down: "Tensor", up: "Tensor") -> float:
-    """Frobenius norm of up @ down: the trace of two small matrices' product."""
-    grams = (up.double().mT @ up.double()) * (down.double() @ down.double().mT)
-    return float(grams.sum().clamp_min(0).sqrt())
 
 
 def _whole(layer: Layer, parts: Weighted, weights: Weights | None) -> "Tensor":

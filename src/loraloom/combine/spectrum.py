@@ -79,6 +79,12 @@ class Spectrum:
         return down.contiguous(), up.contiguous()
 
 
+def product_norm(down: "Tensor", up: "Tensor") -> float:
+    """Frobenius norm of up [out, R] @ down [R, in·kernel]: the trace of two small matrices' product, in float64."""
+    grams = (up.double().mT @ up.double()) * (down.double() @ down.double().mT)
+    return float(grams.sum().clamp_min(0).sqrt())
+
+
 def _root(gram: "Tensor") -> "Tensor":
     """L with L Lᵀ = gram. Cholesky where that is possible; where ranks depend on one another, by eigenvalues, which are then 0 or more."""
     root, failed = torch.linalg.cholesky_ex(gram)

@@ -7,7 +7,7 @@ from loraloom.bases import Base
 from loraloom.dialects.folder import replace_folder
 from loraloom.dialects.reading import read
 from loraloom.dialects.writing import write
-from loraloom.errors import DialectCannotHold, WriteFailed
+from loraloom.errors import DialectCannotHold, SettingsError, WriteFailed
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 
@@ -34,7 +34,14 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) 
     return back
 
 
+def require_dtype(dtype: str | None) -> None:
+    """Raises SettingsError for a name that is not among `DTYPES`; None leaves the choice open."""
+    if dtype is not None and dtype not in DTYPES:
+        raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
+
+
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Raises WriteFailed if something is there and nobody asked to replace it."""
     if output.exists() and not overwrite:
         raise WriteFailed(f"{output} is there already and was not touched; give another name, or --overwrite")
 

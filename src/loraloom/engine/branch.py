@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
+from loraloom.adapters.like import like
 from loraloom.bases import Target
 from loraloom.engine.live import cast_inside, weight_of
 from loraloom.engine.strengths import Strengths
@@ -207,12 +208,8 @@ def _cast(tensor: "Tensor", weight: "Tensor") -> "Tensor":
 
 
 def _as(layer: "Module", x: "Tensor", weight: "Tensor") -> "Tensor":
-    """What `layer` would give with another weight: its own stride, padding, padding mode and dilation."""
-    weight = weight.to(x.device)  # where offloading has put the layer now
-    if isinstance(layer, torch.nn.Conv2d):
-        convolved: Tensor = layer._conv_forward(x, weight, None)
-        return convolved
-    return torch.nn.functional.linear(x, weight)
+    """What `layer` would give with another weight, wherever offloading has put the layer now."""
+    return like(layer, x, weight.to(x.device))
 
 
 def _beside(values: "Tensor", y: "Tensor", layer: "Module") -> "Tensor":
