@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from loraloom import ImageRequest, Session, read
-from loraloom.combine import Goal
+from loraloom.combine import CombineRequest
 from loraloom.errors import NotFound, NotSupported, PromptError, SettingsError, WriteFailed
 
 MIX = "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"
@@ -28,7 +28,7 @@ def drawn(session, prompt):
 @pytest.mark.parametrize("mix", [MIX, "<lora:ink:-0.5><lora:neon:in=0:mid=1:out=0.3>", "<lora:ink:1>", "<lora:ink:0.3><lora:ink:0.4>"])
 def test_the_file_draws_what_the_mix_draws(session, tmp_path, mix):
     """At most 1/255: the file's tensors are float32, and sums are formed in another order."""
-    found = session.extract(mix, tmp_path / "loras" / "mixed.safetensors", goal=Goal())
+    found = session.extract(CombineRequest(mix=mix), tmp_path / "loras" / "mixed.safetensors")
     assert (found.error, found.dtype) == (0, "float32")
     assert found.worst.written < 1e-6
     plain, mixed = drawn(session, f"a cat {mix}"), drawn(session, "a cat <lora:mixed:1>")
@@ -37,7 +37,7 @@ def test_the_file_draws_what_the_mix_draws(session, tmp_path, mix):
 
 
 def test_rows_say_how_far_each_module_is(session, tmp_path):
-    found = session.extract(MIX, tmp_path / "x.safetensors", goal=Goal(rank=2))
+    found = session.extract(CombineRequest(mix=MIX, rank=2), tmp_path / "x.safetensors")
     back = read(found.path)
     assert {row.module for row in found.rows} == {str(target) for target in back.adapters}
     assert found.ranks == (2, 2)
@@ -51,7 +51,7 @@ def test_rows_say_how_far_each_module_is(session, tmp_path):
 
 @pytest.mark.parametrize("dialect", ["kohya", "peft", "lycoris", "comfyui", "peft-folder"])
 def test_every_naming_holds_it(session, tmp_path, dialect):
-    found = session.extract(MIX, tmp_path / "x.safetensors", goal=Goal(rank=3), dialect=dialect, components=["unet"])
+    found = session.extract(CombineRequest.of(mix=MIX, rank=3, dialect=dialect, components=("unet",)), tmp_path / "x.safetensors")
     assert {row.module.split(".")[0] for row in found.rows} == {"unet"}
 
 
@@ -62,13 +62,13 @@ def test_every_naming_holds_it(session, tmp_path, dialect):
         ("", {}, PromptError, "tags alone"),
         ("<lora:inc:1>", {}, NotFound, 'did you mean "ink"'),
         ("<lora:ink:0~1>", {}, NotSupported, "one strength for all steps"),
-        ("<lora:ink:1>", {"components": ["vae"]}, SettingsError, "no component 'vae'"),
-        ("<lora:ink:1>", {"dtype": "int8"}, SettingsError, "fp16, bf16, fp32"),
+        ("<lora:ink:1>", {"components": ("vae",)}, SettingsError, "no component 'vae'"),
+        ("<lora:ink:1>", {"dtype": "int8"}, SettingsError, "dtype: .*'fp16', 'bf16' or 'fp32'"),
     ],
 )
 def test_mistakes_write_nothing(session, tmp_path, mix, options, error, reason):
     with pytest.raises(error, match=reason):
-        session.extract(mix, tmp_path / "new" / "x.safetensors", goal=Goal(), **options)
+        session.extract(CombineRequest.of(mix=mix, **options), tmp_path / "new" / "x.safetensors")
     assert not (tmp_path / "new").exists()
 
 
@@ -76,8 +76,8 @@ def test_nothing_is_written_over_unless_it_was_asked_for(session, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_text("mine")
     with pytest.raises(WriteFailed, match="is there already"):
-        session.extract(MIX, path, goal=Goal())
+        session.extract(CombineRequest(mix=MIX), path)
     assert path.read_text() == "mine"
-    session.extract(MIX, path, goal=Goal(), overwrite=True)
+    session.extract(CombineRequest(mix=MIX), path, overwrite=True)
     assert read(path).adapters
     assert sorted(each.name for each in tmp_path.iterdir()) == ["loras", "x.safetensors"]

@@ -1,14 +1,14 @@
 """A mix of networks as one new file: combined, written, read back, and compared with the mix."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom import dialects
 from loraloom.bases import Base
-from loraloom.combine import Goal, Module, Weights, combine, distances
-from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
+from loraloom.combine import CombineRequest, Module, Weights, combine, distances
+from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
 from loraloom.errors import SettingsError
 from loraloom.lorafile import Stack
 
@@ -50,28 +50,23 @@ def extract(
     stack: Stack,
     base: Base,
     output: Path,
+    request: CombineRequest,
     *,
-    goal: Goal,
-    mix: str = "",
-    dialect: str = "kohya",
-    dtype: str | None = None,
-    components: Iterable[str] | None = None,
     weights: Weights | None = None,
     overwrite: bool = False,
 ) -> Extracted:
-    """Write the stack as one network. `dtype` is fp16, bf16 or fp32; None: float32 where the goal is exact, else float16.
+    """Write the stack, which is the request's mix, as one network. `weights` are those of the base, for types that need them.
 
     `output` gets its name only after it was read back and has every module. Raises what `combine` raises, SettingsError,
     DialectCannotHold, WriteFailed if something is there already.
     """
-    kind = dialects.by_name(dialect)
-    require_dtype(dtype)
-    names = tuple(components) if components is not None else base.components
+    kind = dialects.by_name(request.dialect)
+    names = base.components if request.components is None else request.components
     if unknown := [name for name in names if name not in base.components]:
         raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
     refuse_existing(output, overwrite=overwrite)
-    found = combine(stack, base, goal, weights=weights, components=names, mix=mix)
-    name = DTYPES[dtype or ("fp32" if goal.exact else "fp16")]
+    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix)
+    name = DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")]
     back = publish(found.file, base, output, kind.name, name)
     rounded = distances(back, found.file, base)
     rows = tuple(_row(module, rounded[module.target]) for module in found.modules)

@@ -13,7 +13,7 @@ from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
-from loraloom.combine import Goal
+from loraloom.combine import CombineRequest
 from loraloom.converting import Converted, convert
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
@@ -161,45 +161,26 @@ class Session:
         held = identify(base) if base else None
         return convert(self.locate(name), output, dialect=dialect, type=type, dtype=dtype, base=held, overwrite=overwrite)
 
-    def extract(
-        self,
-        mix: str,
-        output: Path,
-        *,
-        goal: Goal,
-        dialect: str = "kohya",
-        dtype: str | None = None,
-        components: Sequence[str] | None = None,
-        base: str | None = None,
-        overwrite: bool = False,
-    ) -> Extracted:
-        """Save a mix, written as tags `<lora:a:0.8><lora:b:te=0.4:unet=1>`, as one file. `base` is opened for types that need its weights.
+    def extract(self, request: CombineRequest, output: Path, *, overwrite: bool = False) -> Extracted:
+        """Save the request's mix as one file. Its base is opened for types that need its weights.
 
         Raises PromptError for words that are no tags, and what `extracting.extract` raises.
         """
-        prompt = parse(mix)
-        if prompt.text.strip() or not prompt.loras:
-            column = mix.find(prompt.text.strip()[:1]) if prompt.text.strip() else 0
-            raise PromptError("a mix is written as tags alone: <lora:name:0.8>", prompt=mix, column=max(0, column))
-        named = self._find([prompt], self._library([prompt]))
-        held = self._open(base) if base else None
+        named = self._mixed(request.mix)
+        held = self._open(request.base) if request.base else None
         files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
         family = held.base if held else by_family(files[0].base)
         assert family is not None
         stack = tuple(zip(files, (strength for _, strength in named), strict=True))
-        weights = held.weights if held else None
-        return extract(
-            stack,
-            family,
-            output,
-            goal=goal,
-            mix=mix,
-            dialect=dialect,
-            dtype=dtype,
-            components=components,
-            weights=weights,
-            overwrite=overwrite,
-        )
+        return extract(stack, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
+
+    def _mixed(self, mix: str) -> Named:
+        """The networks of a text that is tags alone."""
+        prompt = parse(mix)
+        if prompt.text.strip() or not prompt.loras:
+            column = mix.find(prompt.text.strip()[:1]) if prompt.text.strip() else 0
+            raise PromptError("a mix is written as tags alone: <lora:name:0.8>", prompt=mix, column=max(0, column))
+        return self._find([prompt], self._library([prompt]))
 
     def locate(self, name: str | Path) -> Path:
         """The file that a path or a name in the library means; a path that is there counts first. Raises NotFound."""

@@ -51,7 +51,7 @@ def test_json_has_a_row_for_each_module(loraloom):
     ("arguments", "code", "text"),
     [
         ((MIX, "x.safetensors", "--exact", "--rank", "4"), 2, "--exact loses nothing"),
-        ((MIX, "x.safetensors", "--rank", "0"), 2, "a rank is 1 to"),
+        ((MIX, "x.safetensors", "--rank", "0"), 2, "rank: should be greater than or equal to 1"),
         (("<lora:nobody:1>", "x.safetensors"), 3, "no LoRA named"),
         (("<lora:ink:0~1>", "x.safetensors"), 5, "one strength for all steps"),
         (("words", "x.safetensors"), 2, "tags alone"),

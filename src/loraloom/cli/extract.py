@@ -34,18 +34,18 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Save a mix of LoRAs as one new file, and say how far it is from the mix."""
-    from loraloom.combine import Goal
+    from loraloom.combine import CombineRequest
     from loraloom.errors import SettingsError
     from loraloom.session import Session
 
     if exact and (rank is not None or error is not None):
         raise SettingsError("--exact loses nothing, so it goes with neither --rank nor --error; give one")
     session = Session(lora_folders=lora_folder or ())
-    parts = [name.strip() for name in components.split(",")] if components is not None else None
-    goal = Goal(rank=rank, error=error, max_rank=max_rank)
-    found = session.extract(
-        mix, output.expanduser(), goal=goal, dialect=dialect, dtype=dtype, components=parts, base=base, overwrite=overwrite
+    parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
+    request = CombineRequest.of(
+        mix=mix, rank=rank, error=error, max_rank=max_rank, components=parts, dialect=dialect, dtype=dtype, base=base
     )
+    found = session.extract(request, output.expanduser(), overwrite=overwrite)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return

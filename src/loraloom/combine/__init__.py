@@ -5,5 +5,18 @@ from loraloom.combine.convert import TYPES, as_type, commonest_dtype, rounding
 from loraloom.combine.distance import distances
 from loraloom.combine.goal import Goal
 from loraloom.combine.mixing import Module, Weights
+from loraloom.combine.request import CombineRequest
 
-__all__ = ["TYPES", "Combined", "Goal", "Module", "Weights", "as_type", "combine", "commonest_dtype", "distances", "rounding"]
+__all__ = [
+    "TYPES",
+    "CombineRequest",
+    "Combined",
+    "Goal",
+    "Module",
+    "Weights",
+    "as_type",
+    "combine",
+    "commonest_dtype",
+    "distances",
+    "rounding",
+]

@@ -1,0 +1,48 @@
+"""What to combine: one definition for the command line, the HTTP schema and the library. No torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from loraloom.adapters import MAX_RANK
+from loraloom.combine.goal import Goal
+from loraloom.errors import SettingsError
+from loraloom.settings import explain
+
+Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
+
+
+class CombineRequest(BaseModel):
+    """A mix that becomes one network. Exact if neither a rank nor an error nor an energy is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mix: str = Field(max_length=100_000)  # as a prompt writes it: tags alone
+    rank: Rank | None = None  # of every module, at most
+    error: float | None = Field(default=None, ge=0, lt=1)  # of every module's change, relative (Frobenius), at most
+    energy: float | None = Field(default=None, gt=0, le=1)  # the share of the squared singular values that stays, at least
+    max_rank: Rank | None = None  # with an error or an energy: no rank above this
+    components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
+    dialect: str = "kohya"
+    dtype: Literal["fp16", "bf16", "fp32"] | None = None  # None: fp32 where it is exact, else fp16
+    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Self:
+        try:
+            _ = self.goal
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def goal(self) -> Goal:
+        return Goal(rank=self.rank, error=self.error, energy=self.energy, max_rank=self.max_rank)
+
+    @classmethod
+    def of(cls, **values: object) -> Self:
+        """The request with these values; raises SettingsError that names each mistake, instead of pydantic's error."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(explain(error, known=cls.model_fields)) from error
