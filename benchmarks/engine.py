@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.fullsize import FULL_SIZES, FullSize, open_base, save_base, save_network
-from benchmarks.measured import CLOCKS, Times, machine, options, span, table, write_result
+from benchmarks.measured import Times, clock_of, machine, options, span, table, write_result
 from benchmarks.peers import (
     Peft,
     Saved,
@@ -82,6 +82,7 @@ class Bench:
     full: FullSize
     folder: Path
     times: Times
+    device: str
 
     def __post_init__(self) -> None:
         self.paths = {name: self.folder / f"{name}.safetensors" for name in RANKS}
@@ -90,7 +91,7 @@ class Bench:
     def open(self) -> None:
         """A fresh pipeline: none of its pages was written to."""
         self.pipeline: Any = None
-        self.pipeline = open_base(self.full, self.folder / "base")
+        self.pipeline = open_base(self.full, self.folder / "base", self.device)
         self.modules = touched(self.pipeline, read(self.paths["a"], self.full.base), self.full.base)
         self.engine = Engine(self.pipeline, self.full.base)  # one for each pipeline that is open, as `Opened.engine` is
         self.saved = Saved(self.folder / "base", self.modules)
@@ -215,6 +216,25 @@ class Bench:
         self.open()
         self.saved.restore()  # makes the pages its own: the other jobs are of a base that is in use
 
+    def memory(self) -> list[tuple[str, str, str]]:
+        """Bytes of the GPU that an attached network takes, at most while it is attached and afterwards, beside the network's own."""
+        own = read(self.paths["a"], self.full.base).nbytes
+        found = [("the network", f"{own / 2**20:.1f} MiB", "")]
+        for mode in MODES:
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            with self.attach(self.paths["a"], mode):
+                peak, held = torch.cuda.max_memory_allocated() - before, torch.cuda.memory_allocated() - before
+            found.append((f"loraloom, {mode}", f"{peak / 2**20:.1f} MiB", f"{held / 2**20:.1f} MiB"))
+            if torch.cuda.memory_allocated() != before:
+                raise ValueError(f"{mode}: {torch.cuda.memory_allocated() - before} bytes of the GPU are still taken after removal")
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self.peft.load(self.paths["a"])
+        peak, held = torch.cuda.max_memory_allocated() - before, torch.cuda.memory_allocated() - before
+        self.peft.unload()
+        return [*found, ("PEFT", f"{peak / 2**20:.1f} MiB", f"{held / 2**20:.1f} MiB")]
+
     def profile(self, mode: Wish) -> str:
         """cProfile from the path to the live network."""
         profiler = cProfile.Profile()
@@ -249,9 +269,11 @@ def report(bench: Bench, rounds: str) -> tuple[str, bool]:
     parts = [
         f"# Engine at full size: {full.family}, {str(full.dtype).removeprefix('torch.')}, {full.modules} modules",
         f"Medians of {rounds}; random weights; float16 kohya files of rank {RANKS['a']} (attached, removed) and "
-        f"{RANKS['b']} (swapped in). {machine()}.",
+        f"{RANKS['b']} (swapped in). {machine(bench.device)}.",
         table(("job", "loraloom", "beside it", "goals"), lines),
     ]
+    if bench.device == "cuda":
+        parts += ["## Memory of the GPU", table(("", "at most", "while attached"), bench.memory())]
     if missed:
         parts += [
             "## Missed",
@@ -275,7 +297,7 @@ def main() -> None:
             save_base(full, folder / "base")
         for seed, (name, rank) in enumerate(RANKS.items()):
             save_network(full, folder / f"{name}.safetensors", rank=rank, seed=seed)
-        bench = Bench(full, folder, Times(CLOCKS[arguments.clock]))
+        bench = Bench(full, folder, Times(clock_of(arguments)), arguments.device)
         for turn in range(rounds):
             bench.first()
             jobs = [bench.ours, bench.others, bench.floors]
@@ -284,7 +306,7 @@ def main() -> None:
         text, good = report(bench, f"{rounds} interleaved rounds, {arguments.clock} time")
     print(text)
     if not arguments.quick:
-        write_result(f"engine_{full.family}", text)
+        write_result(f"engine_{full.family}", text, arguments.device)
     if arguments.check and not good:
         sys.exit(1)
 

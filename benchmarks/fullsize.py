@@ -99,11 +99,11 @@ def save_base(full: FullSize, folder: Path) -> Path:
     return folder
 
 
-def open_base(full: FullSize, folder: Path) -> Any:
-    """The pipeline, its weights mapped from the folder's files."""
+def open_base(full: FullSize, folder: Path, device: str = "cpu") -> Any:
+    """The pipeline; on a CPU its weights are mapped from the folder's files."""
     pipeline = getattr(diffusers, full.pipeline).from_pretrained(folder, dtype=full.dtype, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline.to(device)
 
 
 def save_network(

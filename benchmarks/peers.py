@@ -67,7 +67,7 @@ def bare_loop(path: Path, modules: Touched, strength: float) -> None:
     with torch.no_grad():
         for layer, adapter in modules.values():
             weight = weight_of(layer)
-            up, down = adapter.up.flatten(1).float(), adapter.down.flatten(1).float()
+            up, down = adapter.up.flatten(1).to(weight.device).float(), adapter.down.flatten(1).to(weight.device).float()
             scale = strength * adapter.multiplier
             weight.add_((up @ down).view(weight.shape), alpha=scale)
 
@@ -78,7 +78,7 @@ def kohya_loop(path: Path, modules: Touched, strength: float) -> None:
     for layer, adapter in modules.values():
         state = layer.state_dict()
         weight = state["weight"]
-        up, down = adapter.up.float(), adapter.down.float()
+        up, down = adapter.up.to(weight.device).float(), adapter.down.to(weight.device).float()
         product = (up.flatten(1) @ down.flatten(1)).view(weight.shape)
         state["weight"] = (weight + strength * product * adapter.multiplier).to(weight.dtype)
         layer.load_state_dict(state)
@@ -91,7 +91,7 @@ def sdnext_loop(path: Path, modules: Touched, strength: float) -> None:
     for layer, adapter in modules.values():
         weight = weight_of(layer)
         backup = weight.detach().clone()
-        up, down = adapter.up.to(weight.dtype), adapter.down.to(weight.dtype)
+        up, down = adapter.up.to(weight.device, weight.dtype), adapter.down.to(weight.device, weight.dtype)
         product = (up.flatten(1) @ down.flatten(1)).view(weight.shape) * (strength * adapter.multiplier)
         layer.weight = nn.Parameter(backup + product, requires_grad=False)
         layer.__dict__["_backup"] = backup

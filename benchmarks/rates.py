@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.measured import CLOCKS, Clock, machine, table
+from benchmarks.measured import CLOCKS, DEVICES, Clock, clock_of, machine, table
 from loraloom.adapters import LoRA
 from loraloom.bases import Target
 from loraloom.engine.branch import Branches, Weighted
@@ -27,23 +27,23 @@ def median(job: Callable[[], object], clock: Clock, rounds: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def products(clock: Clock) -> float:
+def products(clock: Clock, device: str) -> float:
     """Floating-point operations a second of all threads, memory included."""
-    weights = [torch.randn(WIDTH, WIDTH) for _ in range(WEIGHTS)]
-    up, down = torch.randn(WIDTH, RANK), torch.randn(RANK, WIDTH)
+    weights = [torch.randn(WIDTH, WIDTH, device=device) for _ in range(WEIGHTS)]
+    up, down = torch.randn(WIDTH, RANK, device=device), torch.randn(RANK, WIDTH, device=device)
     return 2 * RANK * WIDTH * WIDTH * WEIGHTS / median(lambda: [weight.addmm_(up, down) for weight in weights], clock, 9)
 
 
-def copies(clock: Clock) -> float:
+def copies(clock: Clock, device: str) -> float:
     """Bytes of a weight that one pass takes in a second."""
-    source = torch.randn(WEIGHTS, WIDTH, WIDTH)
+    source = torch.randn(WEIGHTS, WIDTH, WIDTH, device=device)
     target = torch.empty_like(source)
     return source.nbytes / median(lambda: target.copy_(source), clock, 9)
 
 
-def call(clock: Clock) -> float:
+def call(clock: Clock, device: str) -> float:
     """Seconds of one call of one hook, its products aside."""
-    layer, x = torch.nn.Linear(SMALL, SMALL), torch.randn(1, 1, SMALL)
+    layer, x = torch.nn.Linear(SMALL, SMALL, device=device), torch.randn(1, 1, SMALL, device=device)
     adapter = LoRA(down=torch.randn(1, SMALL), up=torch.randn(SMALL, 1))
     branches = Branches(1)
 
@@ -64,15 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rates", description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that is busy with other things")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    clock = CLOCKS[arguments.clock]
+    clock, device = clock_of(arguments), arguments.device
     rows = (
-        ("products", f"{products(clock) / 1e9:.0f} GFLOP/s"),
-        ("copies", f"{copies(clock) / 1e9:.1f} GB/s"),
-        ("call", f"{call(clock) * 1e6:.0f} us"),
+        ("products", f"{products(clock, device) / 1e9:.0f} GFLOP/s"),
+        ("copies", f"{copies(clock, device) / 1e9:.1f} GB/s"),
+        ("call", f"{call(clock, device) * 1e6:.0f} us"),
     )
-    print(machine(), table(("rate", "measured"), rows), sep="\n\n")
+    print(machine(device), table(("rate", "measured"), rows), sep="\n\n")
 
 
 if __name__ == "__main__":
