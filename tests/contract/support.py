@@ -106,7 +106,7 @@ def fingerprint(pipeline) -> dict[str, str]:
     for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module):
             for path, tensor in component.state_dict(keep_vars=True).items():
-                content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
                 found[f"{name}.{path}"] = f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()}"
     return found
 
