@@ -6,11 +6,13 @@ a goal is missed.
 """
 
 import cProfile
+import gc
 import io
 import pstats
 import sys
 import tempfile
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,24 +218,35 @@ class Bench:
         self.open()
         self.saved.restore()  # makes the pages its own: the other jobs are of a base that is in use
 
-    def memory(self) -> list[tuple[str, str, str]]:
-        """Bytes of the GPU that an attached network takes, at most while it is attached and afterwards, beside the network's own."""
-        own = read(self.paths["a"], self.full.base).nbytes
-        found = [("the network", f"{own / 2**20:.1f} MiB", "")]
-        for mode in MODES:
+    def memory(self) -> list[tuple[str, str, str, str]]:
+        """Bytes of the GPU that an attached network takes: at most, while it is attached, and after its removal."""
+
+        def mib(count: int) -> str:
+            return f"{count / 2**20:.1f} MiB"
+
+        def measured(who: str, live: AbstractContextManager[object]) -> tuple[str, str, str, str]:
+            gc.collect()
             before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
-            with self.attach(self.paths["a"], mode):
+            with live:
                 peak, held = torch.cuda.max_memory_allocated() - before, torch.cuda.memory_allocated() - before
-            found.append((f"loraloom, {mode}", f"{peak / 2**20:.1f} MiB", f"{held / 2**20:.1f} MiB"))
-            if torch.cuda.memory_allocated() != before:
-                raise ValueError(f"{mode}: {torch.cuda.memory_allocated() - before} bytes of the GPU are still taken after removal")
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+            gc.collect()
+            return who, mib(peak), mib(held), mib(torch.cuda.memory_allocated() - before)
+
+        own = read(self.paths["a"], self.full.base).nbytes
+        ours = [measured(f"loraloom, {mode}", self._later(mode)) for mode in MODES]
+        return [("the network", mib(own), "", ""), *ours, measured("PEFT", self._loaded())]
+
+    @contextmanager
+    def _later(self, mode: Wish) -> Iterator[None]:
+        with self.attach(self.paths["a"], mode):
+            yield
+
+    @contextmanager
+    def _loaded(self) -> Iterator[None]:
         self.peft.load(self.paths["a"])
-        peak, held = torch.cuda.max_memory_allocated() - before, torch.cuda.memory_allocated() - before
+        yield
         self.peft.unload()
-        return [*found, ("PEFT", f"{peak / 2**20:.1f} MiB", f"{held / 2**20:.1f} MiB")]
 
     def profile(self, mode: Wish) -> str:
         """cProfile from the path to the live network."""
@@ -263,6 +276,8 @@ def report(bench: Bench, rounds: str) -> tuple[str, bool]:
             goals.append((ours <= most * times.median(name), f"≤ {most:g} × {name}"))
         if row.limit:
             goals.append((ours <= row.limit, f"≤ {span(row.limit)}"))
+        if bench.device != "cpu":  # quality.md has goals for a CPU alone
+            goals = []
         missed += [f"{row.job}: {text}" for good, text in goals if not good]
         lines.append((row.job, span(ours), "; ".join(cells), "; ".join(f"{text} {'met' if good else 'MISSED'}" for good, text in goals)))
     full = bench.full
@@ -273,7 +288,7 @@ def report(bench: Bench, rounds: str) -> tuple[str, bool]:
         table(("job", "loraloom", "beside it", "goals"), lines),
     ]
     if bench.device == "cuda":
-        parts += ["## Memory of the GPU", table(("", "at most", "while attached"), bench.memory())]
+        parts += ["## Memory of the GPU", table(("", "at most", "attached", "after removal"), bench.memory())]
     if missed:
         parts += [
             "## Missed",
@@ -300,6 +315,7 @@ def main() -> None:
         bench = Bench(full, folder, Times(clock_of(arguments)), arguments.device)
         for turn in range(rounds):
             bench.first()
+            print(f"round {turn + 1} of {rounds}", file=sys.stderr)
             jobs = [bench.ours, bench.others, bench.floors]
             for job in jobs[turn % 3 :] + jobs[: turn % 3]:
                 job()

@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from running import generators, mix, run
 from support import close, everything, fingerprint, network
 from test_types import DTYPES, MODES, PRECISE, by_hand, of_type
 from test_types import outputs as on_cpu
 
 from loraloom.bases import NANO
+from loraloom.bases.nano.model import load as load_nano
 from loraloom.engine import Engine
 from loraloom.lorafile import Mix
 
@@ -112,3 +114,15 @@ def test_a_base_that_moves_while_nothing_is_attached_is_served_where_it_is(there
     moved.to("cpu")
     with engine.attached(mix((file, 0.7))):
         assert close(on_cpu(moved), expected, 1e-4)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_base_from_a_file_comes_back_from_a_copy_or_without_room_from_the_file(tmp_path, monkeypatch, room):
+    load_nano().save_pretrained(tmp_path)
+    opened = StableDiffusionPipeline.from_pretrained(tmp_path).to("cuda")
+    file, prints = network(NANO, everything, seed=1), fingerprint(opened)
+    if not room:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 2**40))
+    with Engine(opened).attached(mix((file, 0.7)), mode="merge") as report:
+        assert (report.nbytes > 0) is room
+    assert fingerprint(opened) == prints

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter, NotExact
 from loraloom.bases import Target
-from loraloom.engine.keep import Checkpoint, Checkpoints, Kept
+from loraloom.engine.keep import Checkpoint, Checkpoints, Kept, Room
 from loraloom.engine.live import weight_of
 from loraloom.errors import EngineError
 from loraloom.lazy import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Thin = tuple["Tensor", "Tensor", float]  # down [r, in·kernel], up [out, r], factor
 _BLOCK = 2**19  # elements that are widened to float32 at once: 2 MB, and the cache still holds them
+_GPU_BLOCK = 2**24  # 64 MB: a kernel's start costs more than its memory
 _LINE = 64  # bytes of a cache line
 
 
@@ -30,6 +31,7 @@ class Merged:
         self._components = components
         self._checkpoints = checkpoints
         self._found: dict[str, Checkpoint | None] = {}  # looked for once in an attach
+        self._room = Room()
         self._kept: list[tuple[Module, str, Kept | None]] = []  # None: there was no such parameter
 
     @property
@@ -71,6 +73,8 @@ class Merged:
             bias.copy_(bias + shift)
 
     def _keep(self, target: Target, name: str, parameter: "Tensor") -> Kept:
+        if (copied := self._room.copy(parameter)) is not None:
+            return copied
         component = target.component
         if component not in self._found:
             self._found[component] = self._checkpoints.of(component, self._components[component])
@@ -143,7 +147,7 @@ class _Change:
 
 def _blocks(weight: "Tensor") -> list[slice]:
     """Rows that are widened to float32 at once; a multiple of 64 where they are many, so that types of small blocks are not cut."""
-    step = max(1, _BLOCK // max(1, weight[0].numel()))
+    step = max(1, (_BLOCK if weight.device.type == "cpu" else _GPU_BLOCK) // max(1, weight[0].numel()))
     step = step if step < 64 else step - step % 64
     return [slice(start, min(start + step, len(weight))) for start in range(0, len(weight), step)]
 
