@@ -2,15 +2,17 @@
 
 Every distinct shape of SDXL's attention and convolution layers is merged in float32 from the very tensors that LyCORIS' module has,
 by its `merge_to` and by the engine's merge, interleaved; times are medians, summed over the 788 layers that have these shapes. Both
-results are compared. The engine's time has what it does besides: it keeps what brings the weight back. Writes
-benchmarks/results/adapters.md.
+results are compared. The base's weights are in a file, as those of a base that was opened are: the engine's time has what it does
+besides, to find every bit of them there. Writes benchmarks/results/adapters.md.
 """
 
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from lycoris.modules.ia3 import IA3Module
 from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.measured import CLOCKS, Times, machine, options, span, table, write_result
@@ -57,6 +60,16 @@ class Seen:
     error: float  # largest difference relative to the largest change, of all shapes
 
 
+class Component(nn.Module):
+    """One layer, and where it was loaded from: what the engine asks a component of a pipeline for."""
+
+    def __init__(self, layer: nn.Module, folder: Path) -> None:
+        super().__init__()
+        self.module = layer
+        self.config = {"_name_or_path": str(folder)}
+        save_file({f"module.{name}": tensor for name, tensor in layer.state_dict().items()}, folder / "model.safetensors")
+
+
 def layer_of(shape: Shape) -> nn.Module:
     """A layer of this weight, without the time of its own initialisation."""
     layer: nn.Module
@@ -88,8 +101,9 @@ def theirs(kind: Any, given: dict[str, Any], layer: nn.Module) -> tuple[nn.Modul
     return module, read_adapter({suffix: tensor.detach().clone() for suffix, tensor in tensors.items()})
 
 
-def one(layer: nn.Module, base: Tensor, name: str, rounds: int, clock: Callable[[], float]) -> Seen:
+def one(component: Component, base: Tensor, name: str, rounds: int, clock: Callable[[], float]) -> Seen:
     """One type on one layer, whose weight is `base` before and after."""
+    layer, checkpoints = component.module, Checkpoints()
     kind, given = KINDS[name]
     module, adapter = theirs(kind, given, layer)
     target, changed, times = Target("unet", "module"), {}, Times(clock)
@@ -103,7 +117,7 @@ def one(layer: nn.Module, base: Tensor, name: str, rounds: int, clock: Callable[
     with torch.no_grad():
         for _ in range(rounds):
             measured("theirs", lambda: module.merge_to(1.0))  # type: ignore[operator]
-            merged = Merged({"unet": layer}, Checkpoints())
+            merged = Merged({"unet": component}, checkpoints)
             measured("ours", partial(merged.add, target, layer, [(adapter, 1.0)]))
         layer.weight.copy_(base)  # type: ignore[operator]
     change = float((changed["theirs"] - base).abs().max())
@@ -117,9 +131,11 @@ def over_shapes(shapes: Mapping[Shape, int], rounds: int, clock: Callable[[], fl
     for shape, count in shapes.items():
         layer = layer_of(shape)
         base = layer.weight.detach().clone()  # type: ignore[operator]
-        for name, seen in found.items():
-            each = one(layer, base, name, rounds, clock)
-            found[name] = Seen(seen.ours + count * each.ours, seen.theirs + count * each.theirs, max(seen.error, each.error))
+        with tempfile.TemporaryDirectory() as folder:
+            component = Component(layer, Path(folder))
+            for name, seen in found.items():
+                each = one(component, base, name, rounds, clock)
+                found[name] = Seen(seen.ours + count * each.ours, seen.theirs + count * each.theirs, max(seen.error, each.error))
     return found
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters.base import Adapter, Shape, key
+from loraloom.adapters.butterfly import in_runs, stage_by_stage
 from loraloom.adapters.full import Full
 from loraloom.adapters.rotation import RowRotation, cayley, divisors, product, skew
 from loraloom.errors import BadTensor, SettingsError
@@ -89,16 +90,10 @@ class BOFT(RowRotation):
 
     @classmethod
     def change(cls, turns: "Tensor", rows: "Tensor") -> "Tensor":
-        """Summed over the stages, so that small turns keep their digits. `turns` without stages are the product of all."""
+        """`turns` without stages are the product of all."""
         if turns.ndim == 3:
             return product(turns, rows)
-        total = torch.zeros_like(rows)
-        for stage, blocks in enumerate(turns):
-            apart = 2**stage * blocks.shape[-1] // 2
-            met = rows.reshape(len(rows), -1, 2, apart, rows.shape[2]).transpose(2, 3).reshape(rows.shape)
-            changed = product(blocks, met).reshape(len(rows), -1, apart, 2, rows.shape[2]).transpose(2, 3).reshape(rows.shape)
-            total, rows = total + changed, rows + changed
-        return total
+        return in_runs(turns, rows) if rows.shape[2] > 1 else stage_by_stage(turns, rows)
 
 
 def most_stages(blocks: int) -> int:
