@@ -71,6 +71,4 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, pictures: Path) 
 
 
 def test_every_field_of_a_job_is_an_option() -> None:
-    renamed = {"type_": "type", "license_": "license", "text_encoder_lr": "text_encoder_learning_rate"}
-    options = {renamed.get(name, name) for name in typing.get_type_hints(command.train)}
-    assert options - {"as_json", "return"} == TrainConfig.model_fields.keys()
+    assert typing.get_type_hints(command.train).keys() - {"as_json", "return"} == TrainConfig.model_fields.keys()

@@ -1,0 +1,25 @@
+"""What a run is about, and what its file says about itself."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, Field
+
+from loraloom.train.config.option import Flags
+
+
+class JobFields(BaseModel):
+    panel: ClassVar[str] = ""  # of the command's help
+
+    pictures: Path = Field(description="folder with the pictures and their captions")
+    trigger: Annotated[str, Flags("--trigger", "-t")] = Field(
+        "", max_length=200, description="word that calls what is learned; put in front of captions that lack it"
+    )
+    base: Annotated[str | None, Flags("--base", "-b")] = Field(
+        None, description="base model: tiny, a folder, a .safetensors file or a hub name [default: the setting's]"
+    )
+    output: Annotated[Path | None, Flags("--output", "-o")] = Field(None, description="file to write [default: TRIGGER.safetensors]")
+    title: str = Field("", description="title in the file's metadata [default: the file's name]")
+    author: str = Field("", description="who made it, in the file's metadata")
+    license: str = Field("", description="licence of the file, in its metadata")
+    description: str = Field("", description="what it does, in the file's metadata")

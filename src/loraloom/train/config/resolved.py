@@ -1,0 +1,89 @@
+"""A job in which every None is decided."""
+
+import re
+from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
+
+from loraloom.bases import Base
+from loraloom.errors import SettingsError
+from loraloom.train.config.train import TrainConfig
+from loraloom.train.defaults import DEFAULTS, Scheduler
+
+_CONSTANT_WARMUP = 10  # steps; not a part of the run, which may be made longer
+
+
+class ResolvedConfig(TrainConfig):
+    """A job in which everything is decided: what runs, and what is written down."""
+
+    base: str
+    output: Path
+    rank: int
+    alpha: float
+    conv_alpha: float
+    steps: int
+    batch: int
+    learning_rate: float
+    text_encoder_learning_rate: float
+    scheduler: Scheduler
+    warmup: int
+    min_snr_gamma: float
+    caption_dropout: float
+    resolution: int
+    sample_every: int
+    save_every: int
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        return self  # checked before the defaults came in, which set what has no effect too
+
+    def learning_rate_of(self, component: str) -> float:
+        return self.text_encoder_learning_rate if component.startswith("text_encoder") else self.learning_rate
+
+    @property
+    def per_step(self) -> int:
+        """Pictures in one step."""
+        return self.batch * self.accumulate
+
+
+def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
+    """The job with every None decided for this family; raises SettingsError for components that the base does not have, and for a
+    family that does not train yet."""
+    unknown = [name for name in config.components if name not in base.components]
+    if unknown:
+        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}; it has {', '.join(base.components)}")
+    defaults = DEFAULTS.get(base.family)
+    if defaults is None:
+        raise SettingsError(f"training {base.title} is not possible yet; families that train are {', '.join(DEFAULTS)}")
+    given = {name: value for name, value in config.model_dump().items() if value is not None}
+    steps = given.get("steps", defaults.steps)
+    rank = given.get("rank", defaults.rank)
+    rate = given.get("learning_rate", defaults.learning_rate)
+    scheduler = given.get("scheduler", defaults.scheduler)
+    decided = {
+        "base": base.family,
+        "rank": rank,
+        "alpha": float(rank),
+        "conv_alpha": float(config.conv_rank or rank),
+        "steps": steps,
+        "batch": defaults.batch,
+        "learning_rate": rate,
+        "text_encoder_learning_rate": rate * defaults.text_encoder,
+        "scheduler": scheduler,
+        "warmup": _CONSTANT_WARMUP if scheduler == "constant" else int(steps * defaults.warmup),
+        "min_snr_gamma": defaults.min_snr_gamma,
+        "caption_dropout": defaults.caption_dropout,
+        "resolution": base.resolution,
+        "sample_every": max(1, steps // 4),
+        "save_every": max(1, steps // 10),
+    }
+    return ResolvedConfig.model_validate(decided | given | {"output": _output(config)})
+
+
+def _output(config: TrainConfig) -> Path:
+    """The file to write, always with the ending."""
+    if config.output is None:
+        word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._")
+        return Path(f"{word or config.pictures.resolve().name or 'lora'}.safetensors")
+    return config.output if config.output.suffix == ".safetensors" else config.output.with_name(config.output.name + ".safetensors")
