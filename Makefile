@@ -51,6 +51,8 @@ test: $(READY) lint types page-check
 test-long: $(READY) lint types page-check
 	@echo "==> tests at full size"
 	$(PYTEST)
+	@echo "==> style fidelity"
+	$(BIN)/python -m tools.loras pictures
 	$(BIN)/python -m benchmarks.style_fidelity --check
 
 lint: $(READY)
