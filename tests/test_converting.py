@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from loraloom import dialects
 from loraloom.adapters import TYPES, DoRA, Full, LoRA, Norm
 from loraloom.bases import NANO
+from loraloom.combine import Goal
 from loraloom.converting import convert
 from loraloom.dialects import publishing
 from loraloom.errors import BaseError, DialectCannotHold, NotSupported, SettingsError, UnknownFormat, WriteFailed
@@ -68,7 +69,7 @@ def test_a_folder_of_peft_is_written_and_read(tmp_path):
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_another_type_is_the_same_change(tmp_path, kind, tucker):
     source = written(random_file(tucker=tucker), tmp_path)
-    found = convert(source, tmp_path / "x.safetensors", type=kind)
+    found = convert(source, tmp_path / "x.safetensors", goal=Goal(type=kind))
     assert found.types == {kind: found.modules}
     same(deltas(found.path), deltas(source), 1e-5)
     assert not any("lora_mid" in key for key in load_file(found.path))
@@ -83,9 +84,9 @@ def test_every_type_that_has_exact_factors_becomes_a_lora_or_is_refused_by_name(
     source = written(LoraFile({layer.target: adapter}, {}, "nano"), tmp_path)
     if adapter.factors(layer.shape) is None:
         with pytest.raises(NotSupported, match=rf"{layer.target}: .* cannot be written as lora without loss"):
-            convert(source, tmp_path / "x.safetensors", type="lora")
+            convert(source, tmp_path / "x.safetensors", goal=Goal(type="lora"))
         return
-    found = convert(source, tmp_path / "x.safetensors", type="lora")
+    found = convert(source, tmp_path / "x.safetensors", goal=Goal(type="lora"))
     assert found.types == {"lora": 1}
     same(deltas(found.path), deltas(source), 1e-5)
 
@@ -97,7 +98,7 @@ def test_what_needs_the_base_is_refused_and_nothing_is_written(tmp_path):
     source = written(LoraFile({layer.target: dora}, {}, "nano"), tmp_path)
     for kind in ("lora", "full"):
         with pytest.raises(NotSupported, match="depends on the base's own weights, which are not in the file"):
-            convert(source, tmp_path / "x.safetensors", type=kind)
+            convert(source, tmp_path / "x.safetensors", goal=Goal(type=kind))
     assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
 
 
@@ -109,7 +110,7 @@ def test_a_bias_and_norms_stay(tmp_path):
         norm.target: Norm(weight=torch.randn(norm.shape), shift=torch.randn(norm.shape)),
     }
     source = written(LoraFile(adapters, {}, "nano"), tmp_path)
-    found = dialects.read(convert(source, tmp_path / "x.safetensors", type="full").path)
+    found = dialects.read(convert(source, tmp_path / "x.safetensors", goal=Goal(type="full")).path)
     assert torch.equal(found.adapters[conv.target].bias, adapters[conv.target].bias)
     assert torch.equal(found.adapters[norm.target].shift, adapters[norm.target].shift)
 
@@ -185,7 +186,7 @@ def test_a_result_that_would_lack_something_never_gets_its_name(tmp_path, monkey
     ("options", "kind", "message"),
     [
         ({"dialect": "kohia"}, UnknownFormat, 'did you mean "kohya"'),
-        ({"type": "lore"}, NotSupported, 'did you mean "lora"'),
+        ({"goal": Goal(type="lore")}, NotSupported, 'did you mean "lora"'),
         ({"dtype": "fp8"}, SettingsError, "networks are written as fp16, bf16, fp32"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A file in another form: read, made into another type where that loses nothing, written in another dialect, read back."""
+"""A file in another form: read, made into another type, written in another dialect, read back. Nothing is lost unless that was allowed."""
 
 import json
 from collections import Counter
@@ -10,9 +10,10 @@ from pathlib import Path
 from loraloom import dialects, pickled
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
-from loraloom.combine import as_type, commonest_dtype, rounding
+from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
+from loraloom.dialects.metadata import without_sizes
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
-from loraloom.errors import BaseError
+from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import is_pickle
@@ -31,6 +32,7 @@ class Converted:
     was: Mapping[str, int]  # types of the source
     rounding: float
     worst: str
+    errors: Mapping[str, float]  # of each module whose change is not the source's own: how much is left out, relative (Frobenius)
     left_out: tuple[str, ...]  # what of the source is not in it, each with its reason
     warnings: tuple[str, ...]
 
@@ -40,27 +42,33 @@ def convert(
     output: Path,
     *,
     dialect: str = "kohya",
-    type: str | None = None,
+    goal: Goal = EXACT,
     dtype: str | None = None,
     base: Base | None = None,
     overwrite: bool = False,
 ) -> Converted:
     """Write `source` to `output`, whose folder is made. `dtype` is fp16, bf16 or fp32; None keeps most of the values as they are.
+    The goal's type is that of every adapter of the new file, without loss unless the goal says how much may be lost.
 
     A pickle is opened in a process of its own. `output` gets its name only after it was read back and has every module. Raises
     FileError, MatchError, NotSupported where it cannot be done without loss, WriteFailed if something is there already.
     """
     kind = dialects.by_name(dialect)
     require_dtype(dtype)
+    if goal.type is None and not goal.exact:
+        raise SettingsError(
+            f"{goal.words}: of which type? `convert` loses something only for another type; `resize` makes a network smaller"
+        )
     refuse_existing(output, overwrite=overwrite)
     with _read(source, base) as (file, left_out):
         found = by_family(file.base)
         if found is None:
             raise BaseError(f"{source.name}: the family {file.base!r} has no table here")
-        changed = as_type(file, found, type) if type else file
-        name = DTYPES[dtype] if dtype else commonest_dtype(changed)
+        changed, errors = as_type(file, found, goal) if goal.type else (file, {})
+        name = DTYPES[dtype] if dtype else commonest_dtype(changed if goal.exact else file)
         worst, lost = rounding(changed, getattr(torch, name))
-        made = replace(changed, metadata={**file.metadata, "loraloom.converted_from": _provenance(source, file, name)})
+        kept = without_sizes(file.metadata) if goal.type else file.metadata
+        made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
         publish(made, found, output, kind.name, name)
     return Converted(
         output,
@@ -72,6 +80,7 @@ def convert(
         _types(file),
         lost,
         worst,
+        {str(target): error for target, error in errors.items()},
         (*file.unknown, *left_out),
         file.warnings,
     )

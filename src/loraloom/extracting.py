@@ -1,16 +1,19 @@
-"""A mix of networks as one new file: combined, written, read back, and compared with the mix."""
+"""A mix of networks as one new file, or one network at a smaller size: written, read back, and compared with what it comes from."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraloom import dialects
 from loraloom.bases import Base
-from loraloom.combine import CombineRequest, Module, Weights, combine, distances
+from loraloom.combine import Combined, CombineRequest, Module, ResizeRequest, Weights, combine, commonest_dtype, distances
+from loraloom.dialects.metadata import without_sizes
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
 from loraloom.errors import SettingsError
-from loraloom.lorafile import Stack
+from loraloom.lorafile import LoraFile, Stack
+from loraloom.strength import Strength
 
 
 @dataclass(frozen=True)
@@ -60,29 +63,67 @@ def extract(
     `output` gets its name only after it was read back and has every module. Raises what `combine` raises, SettingsError,
     DialectCannotHold, WriteFailed if something is there already.
     """
-    kind = dialects.by_name(request.dialect)
+    dialects.by_name(request.dialect)
     names = base.components if request.components is None else request.components
     if unknown := [name for name in names if name not in base.components]:
         raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
     refuse_existing(output, overwrite=overwrite)
     found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix)
-    name = DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")]
-    back = publish(found.file, base, output, kind.name, name)
+    warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
+    return _written(found, base, output, request.dialect, DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")], warnings)
+
+
+def resize(
+    file: LoraFile, base: Base, output: Path, request: ResizeRequest, *, weights: Weights | None = None, overwrite: bool = False
+) -> Extracted:
+    """Write one network at the size of the request; errors are relative to the network itself. Its metadata stays, but for its ranks.
+
+    `weights` and `output` as for `extract`; raises the same.
+    """
+    dialects.by_name(request.dialect)
+    refuse_existing(output, overwrite=overwrite)
+    found = combine(((file, Strength.of(1.0)),), base, request.goal, weights=weights)
+    found = replace(found, file=replace(found.file, metadata=_resized(file, found)))
+    left_out: tuple[str, ...] = ()
+    if count := len(file.unknown):
+        more = f", and {count - 1} more" if count > 1 else ""
+        left_out = (f"{count} entries of {file.name} fit nothing and are left out: {file.unknown[0]}{more}",)
+    dtype = DTYPES[request.dtype] if request.dtype else commonest_dtype(file)
+    return _written(found, base, output, request.dialect, dtype, (*file.warnings, *left_out))
+
+
+def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str, warnings: tuple[str, ...]) -> Extracted:
+    back = publish(found.file, base, output, dialect, dtype)
     rounded = distances(back, found.file, base)
     rows = tuple(_row(module, rounded[module.target]) for module in found.modules)
     return Extracted(
         output,
         base.title,
-        kind.title,
-        name,
+        dialects.by_name(dialect).title,
+        dtype,
         found.method,
         dict(Counter(row.type for row in rows).most_common()),
         dict(Counter(module.target.component for module in found.modules)),
         found.ranks,
         found.error,
         rows,
-        tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings),
+        warnings,
     )
+
+
+def _resized(file: LoraFile, found: Combined) -> dict[str, str]:
+    """The source's metadata with the new ranks, and where it comes from: the name without its folders, which may hold their owner's.
+
+    Where ranks differ they are "Dynamic", which is kohya's word for it.
+    """
+    types = Counter(adapter.name for adapter in file.adapters.values())
+    told: dict[str, object] = {"file": file.path.name if file.path else file.name, "dialect": file.dialect, "types": types}
+    told |= {"method": found.method, "error": float(f"{found.error:.6g}"), "unused": len(file.unknown)}
+    if hashed := file.metadata.get("sshs_model_hash"):
+        told["sshs_model_hash"] = hashed[:66]
+    least, most = found.ranks
+    ranks = {"ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"} if least != most else {}
+    return {**without_sizes(file.metadata), **ranks, "loraloom.resized_from": json.dumps(told, ensure_ascii=False)}
 
 
 def _row(module: Module, rounded: float) -> Row:

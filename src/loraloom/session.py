@@ -13,12 +13,12 @@ from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
-from loraloom.combine import CombineRequest
+from loraloom.combine import EXACT, CombineRequest, Goal, ResizeRequest
 from loraloom.converting import Converted, convert
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
-from loraloom.errors import NotFound, PromptError, SettingsError
-from loraloom.extracting import Extracted, extract
+from loraloom.errors import BaseError, NotFound, PromptError, SettingsError
+from loraloom.extracting import Extracted, extract, resize
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
@@ -152,14 +152,14 @@ class Session:
         output: Path,
         *,
         dialect: str = "kohya",
-        type: str | None = None,
+        goal: Goal = EXACT,
         dtype: str | None = None,
         base: str | None = None,
         overwrite: bool = False,
     ) -> Converted:
         """Write a file in another dialect, type or dtype; as `converting.convert` says. `base` is for files that do not tell theirs."""
         held = identify(base) if base else None
-        return convert(self.locate(name), output, dialect=dialect, type=type, dtype=dtype, base=held, overwrite=overwrite)
+        return convert(self.locate(name), output, dialect=dialect, goal=goal, dtype=dtype, base=held, overwrite=overwrite)
 
     def extract(self, request: CombineRequest, output: Path, *, overwrite: bool = False) -> Extracted:
         """Save the request's mix as one file. Its base is opened for types that need its weights.
@@ -173,6 +173,15 @@ class Session:
         assert family is not None
         stack = tuple(zip(files, (strength for _, strength in named), strict=True))
         return extract(stack, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
+
+    def resize(self, name: str | Path, request: ResizeRequest, output: Path, *, overwrite: bool = False) -> Extracted:
+        """Write a file at the size of the request; as `extracting.resize` says. Its base is opened for types that need its weights."""
+        held = self._open(request.base) if request.base else None
+        file = dialects.read(self.locate(name), held.base if held else None)
+        family = held.base if held else by_family(file.base)
+        if family is None:
+            raise BaseError(f"{file.name}: the family {file.base!r} has no table here")
+        return resize(file, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
 
     def _mixed(self, mix: str) -> Named:
         """The networks of a text that is tags alone."""

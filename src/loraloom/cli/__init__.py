@@ -27,6 +27,7 @@ from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
 from loraloom.cli.inspect import inspect
 from loraloom.cli.list import list_loras
+from loraloom.cli.resize import resize
 from loraloom.cli.serve import serve
 from loraloom.cli.settings import settings
 from loraloom.cli.train import train
@@ -83,6 +84,7 @@ app.command()(inspect)
 app.command()(check)
 app.command()(convert)
 app.command()(extract)
+app.command()(resize)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
 app.command()(train)

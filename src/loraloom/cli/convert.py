@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,27 +15,31 @@ if TYPE_CHECKING:
 
 def convert(
     file: Annotated[str, typer.Argument(help="A file, or a name in your library. .pt, .ckpt and .bin too.", show_default=False)],
-    output: Annotated[Path, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)],
-    dialect: Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")] = "kohya",
-    type: Annotated[
-        Literal["lora", "full"] | None,
-        typer.Option(help="Make every adapter one of this type, where that loses nothing.", show_default=False),
-    ] = None,
+    output: options.NewFile,
+    dialect: options.Dialect = "kohya",
+    type: options.Type = None,
+    rank: options.Rank = None,
+    error: options.Error = None,
+    energy: options.Energy = None,
+    max_rank: options.MaxRank = None,
+    factor: options.Factor = None,
     dtype: Annotated[
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="Precision of its tensors. (default: as they are)", show_default=False)
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="The family, for a file that does not tell it: sdxl, a folder, a checkpoint.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
 ) -> None:
     """Write a network in another naming, as another type or in another precision, and print where it is."""
+    from loraloom.combine import Goal
     from loraloom.session import Session
 
+    goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or ())
-    found = session.convert(file, output.expanduser(), dialect=dialect, type=type, dtype=dtype, base=base, overwrite=overwrite)
+    found = session.convert(file, output.expanduser(), dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return
@@ -51,4 +54,8 @@ def convert(
 def _summary(found: "Converted") -> str:
     kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
     lost = f"values moved by up to {found.rounding:.1e} of the largest ({found.worst})" if found.rounding else "every value as it was"
-    return f"{found.base}, {found.dialect} naming: {kinds} modules, {found.dtype}; {lost}"
+    line = f"{found.base}, {found.dialect} naming: {kinds} modules, {found.dtype}; {lost}"
+    if not found.errors:
+        return line
+    worst = max(found.errors, key=found.errors.__getitem__)
+    return f"{line}\n{len(found.errors)} modules are near their change, none is farther than {found.errors[worst]:.1e} of it ({worst})"

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,20 +15,21 @@ if TYPE_CHECKING:
 
 def extract(
     mix: Annotated[str, typer.Argument(help='The mix as a prompt writes it: "<lora:a:0.8><lora:b:te=0.4:unet=1>".', show_default=False)],
-    output: Annotated[Path, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)],
+    output: options.NewFile,
     exact: Annotated[bool, typer.Option("--exact", help="Lose nothing: ranks add up. (what is done if none of these is given)")] = False,
-    rank: Annotated[int | None, typer.Option(help="One rank for every module.", show_default=False)] = None,
-    error: Annotated[
-        float | None, typer.Option(help="The smallest rank for each module whose change is within this: 0.01.", show_default=False)
-    ] = None,
-    max_rank: Annotated[int | None, typer.Option(help="With --error: no rank above this.", show_default=False)] = None,
+    rank: options.Rank = None,
+    error: options.Error = None,
+    energy: options.Energy = None,
+    max_rank: options.MaxRank = None,
+    type: options.Type = None,
+    factor: options.Factor = None,
     components: Annotated[str | None, typer.Option(help="Only these: unet, text_encoder, ...; with commas.", show_default=False)] = None,
-    dialect: Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")] = "kohya",
+    dialect: options.Dialect = "kohya",
     dtype: Annotated[
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: fp32 with --exact, else fp16)", show_default=False)
     ] = None,
-    base: Annotated[str | None, typer.Option(help="The base, for types whose change depends on its weights.", show_default=False)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    base: options.WeightsOf = None,
+    overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
 ) -> None:
@@ -38,28 +38,43 @@ def extract(
     from loraloom.errors import SettingsError
     from loraloom.session import Session
 
-    if exact and (rank is not None or error is not None):
-        raise SettingsError("--exact loses nothing, so it goes with neither --rank nor --error; give one")
+    if exact and not rank is error is energy is None:
+        raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
     session = Session(lora_folders=lora_folder or ())
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
     request = CombineRequest.of(
-        mix=mix, rank=rank, error=error, max_rank=max_rank, components=parts, dialect=dialect, dtype=dtype, base=base
+        mix=mix,
+        rank=rank,
+        error=error,
+        energy=energy,
+        max_rank=max_rank,
+        type=type,
+        factor=factor,
+        components=parts,
+        dialect=dialect,
+        dtype=dtype,
+        base=base,
     )
     found = session.extract(request, output.expanduser(), overwrite=overwrite)
+    print_extracted(found, "the mix", as_json=as_json)
+
+
+def print_extracted(found: "Extracted", source: str, *, as_json: bool) -> None:
+    """Where the new file is on stdout, and on stderr what is in it and how far it is from its source."""
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return
     print(found.path)
-    print(_summary(found), file=sys.stderr)
+    print(_summary(found, source), file=sys.stderr)
     print_notes(found.warnings)
 
 
-def _summary(found: "Extracted") -> str:
+def _summary(found: "Extracted", source: str) -> str:
     least, most = found.ranks
     ranks = "" if not most else f", rank {most}" if least == most else f", ranks {least} to {most}"
     kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
     lines = [f"{found.base}, {found.dialect} naming: {kinds} modules{ranks}, {found.dtype} ({found.method})"]
     if found.rows:
         worst = found.worst
-        lines.append(f"from the mix: {found.error:.1e} as combined; as written at most {worst.written:.1e} ({worst.module})")
+        lines.append(f"from {source}: {found.error:.1e} as combined; as written at most {worst.written:.1e} ({worst.module})")
     return "\n".join(lines)

@@ -30,3 +30,23 @@ Force = Annotated[bool, typer.Option("--force", help="Use LoRAs that were made f
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a LoRA of which a part does not fit.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --output names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Rank = Annotated[int | None, typer.Option(help="One rank for every module.", show_default=False)]
+Error = Annotated[
+    float | None, typer.Option(help="The smallest rank for each module whose change is within this: 0.01.", show_default=False)
+]
+Energy = Annotated[
+    float | None, typer.Option(help="The smallest rank for each module that keeps this share of the squares: 0.99.", show_default=False)
+]
+MaxRank = Annotated[int | None, typer.Option(help="With --error or --energy: no rank above this.", show_default=False)]
+Type = Annotated[
+    Literal["lora", "lokr", "full"] | None, typer.Option("--type", "--as", help="Make every adapter this.", show_default=False)
+]
+Factor = Annotated[
+    int | None, typer.Option(help="For lokr: how large w1 may be, -1 near the square root. (default: the best)", show_default=False)
+]
+Dialect = Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")]
+NewFile = Annotated[Path, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+WeightsOf = Annotated[
+    str | None, typer.Option("--base", help="The base, for types whose change depends on its weights.", show_default=False)
+]

@@ -1,18 +1,21 @@
 """LoRAs -> LoRA: the same change in another form, and several changes as one."""
 
+from loraloom.combine.change import Module, Weights
 from loraloom.combine.combining import Combined, combine
-from loraloom.combine.convert import TYPES, as_type, commonest_dtype, rounding
+from loraloom.combine.convert import as_type, commonest_dtype, rounding
 from loraloom.combine.distance import distances
-from loraloom.combine.goal import Goal
-from loraloom.combine.mixing import Module, Weights
-from loraloom.combine.request import CombineRequest
+from loraloom.combine.forms import TYPES
+from loraloom.combine.goal import EXACT, Goal
+from loraloom.combine.request import CombineRequest, ResizeRequest
 
 __all__ = [
+    "EXACT",
     "TYPES",
     "CombineRequest",
     "Combined",
     "Goal",
     "Module",
+    "ResizeRequest",
     "Weights",
     "as_type",
     "combine",

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loraloom.bases import Base
+from loraloom.combine.change import Module, Weights
 from loraloom.combine.goal import Goal
-from loraloom.combine.mixing import Module, Weights, modules
+from loraloom.combine.mixing import modules
 from loraloom.errors import EngineError, NothingApplied, WrongBase
 from loraloom.lorafile import Embeddings, LoraFile, Stack
 
@@ -59,20 +60,9 @@ def combine(
     if not found and not words:
         names = ", ".join(file.name for file, _ in stack) or "nothing"
         raise NothingApplied(f"{names}: every module of this mix is at strength 0 or left out; nothing is written")
-    method = _method(goal)
+    method = goal.words
     adapters = {module.target: module.adapter for module in found}
     return Combined(LoraFile(adapters, _metadata(stack, method, mix), base.family, embeddings=words), found, method)
-
-
-def _method(goal: Goal) -> str:
-    if goal.exact:
-        return "exact"
-    most = f", rank at most {goal.max_rank}" if goal.max_rank else ""
-    if goal.rank is not None:
-        return f"rank {goal.rank}"
-    return (
-        f"error at most {goal.error:g} in every module{most}" if goal.error is not None else f"energy {goal.energy:g} in every module{most}"
-    )
 
 
 def _metadata(stack: Stack, method: str, mix: str) -> dict[str, str]:

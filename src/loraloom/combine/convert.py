@@ -1,70 +1,49 @@
-"""The same network as other types: only where nothing is lost and the base's weights are not needed."""
+"""The same network as other types, without loss or as near as a goal allows, and in another dtype. Without the base's weights."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loraloom.adapters import MAX_RANK, Adapter, Full, LoRA
-from loraloom.bases import Base, Layer
-from loraloom.errors import NotSupported, suggestion
-from loraloom.lazy import torch
+from loraloom.adapters import Adapter, LoRA
+from loraloom.bases import Base, Layer, Target
+from loraloom.combine.change import Module
+from loraloom.combine.forms import form
+from loraloom.combine.goal import Goal
+from loraloom.combine.mixing import made
+from loraloom.errors import NotSupported
 from loraloom.lorafile import LoraFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from loraloom.lazy import torch
+
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-def as_type(file: LoraFile, base: Base, kind: str) -> LoraFile:
-    """Every adapter of `file` as `kind`: "lora" by its exact factors, "full" by its delta. Norms and what is of the type already stay.
+def as_type(file: LoraFile, base: Base, goal: Goal) -> tuple[LoraFile, Mapping[Target, float]]:
+    """Every adapter of `file` as the goal's type, and the error of each that lost something (relative, Frobenius).
 
-    Raises NotSupported for an adapter that has no such form, naming its module and why; nothing is approximated.
+    Norms and biases alone stay, and, where nothing may be lost, what is of the type already. Raises NotSupported for an adapter that has
+    no such form, naming its module and why.
     """
-    if kind not in TYPES:
-        known = ", ".join(TYPES)
-        raise NotSupported(f"nothing is converted to the type {kind!r}{suggestion(kind, TYPES)}; there are {known}")
-    make = TYPES[kind]
-    adapters = {target: make(adapter, base.by_target[target]) for target, adapter in file.adapters.items()}
-    return replace(file, adapters=adapters)
+    form(goal.type)
+    found = {target: _made(adapter, base.by_target[target], goal) for target, adapter in file.adapters.items()}
+    adapters = {target: module.adapter for target, module in found.items()}
+    return replace(file, adapters=adapters), {target: module.error for target, module in found.items() if module.error}
 
 
-def _lora(adapter: Adapter, layer: Layer) -> Adapter:
-    if (isinstance(adapter, LoRA) and adapter.mid is None) or layer.kind == "norm":
-        return adapter
-    pair = adapter.factors(layer.shape)
-    if pair is None:
-        if isinstance(adapter, Full) and adapter.diff is None:
-            return adapter  # a bias alone
-        why = _needs_weight(adapter) or "its change is not of low rank; a LoRA that comes close is made by resizing, with a loss"
-        raise NotSupported(f"{layer.target}: {adapter.name} cannot be written as lora without loss: {why}")
-    down, up = pair
-    if len(down) > MAX_RANK:
-        raise NotSupported(f"{layer.target}: {adapter.name} has rank {len(down):,} as a lora, the limit is {MAX_RANK:,}")
-    kernel = layer.shape[2:]
-    return LoRA(
-        down=down.reshape(len(down), layer.shape[1], *kernel).contiguous(),
-        up=up.reshape(layer.shape[0], len(down), *[1] * len(kernel)).contiguous(),
-        alpha=torch.tensor(float(len(down))),
-        bias=adapter.bias,
-    )
-
-
-def _full(adapter: Adapter, layer: Layer) -> Adapter:
-    if isinstance(adapter, Full) or layer.kind == "norm":
-        return adapter
-    if why := _needs_weight(adapter):
-        raise NotSupported(f"{layer.target}: {adapter.name} cannot be written as full: {why}")
-    return Full(diff=adapter.delta(torch.zeros(layer.shape)).contiguous(), bias=adapter.bias)
-
-
-def _needs_weight(adapter: Adapter) -> str:
-    return "its change depends on the base's own weights, which are not in the file" if adapter.reads_weight else ""
-
-
-TYPES: Mapping[str, Callable[[Adapter, Layer], Adapter]] = {"lora": _lora, "full": _full}
+def _made(adapter: Adapter, layer: Layer, goal: Goal) -> Module:
+    if layer.kind == "norm" or (goal.exact and adapter.name == goal.type and not (isinstance(adapter, LoRA) and adapter.mid is not None)):
+        return Module(layer.target, adapter, 0, 0, 0.0, 0.0)
+    if adapter.reads_weight:
+        raise NotSupported(
+            f"{layer.target}: {adapter.name} cannot be written as {goal.type}: its change depends on the base's own weights, "
+            "which are not in the file; `loraloom extract` with --base reads them"
+        )
+    return made(layer, [(adapter, 1.0)], goal, None)
 
 
 def commonest_dtype(file: LoraFile) -> str:

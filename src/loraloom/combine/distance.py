@@ -30,7 +30,7 @@ Form = tuple["Tensor", "Tensor", "Tensor | None"]  # down, up, and what has no f
 
 def _form(adapter: Adapter, shape: tuple[int, ...]) -> Form:
     pair = adapter.factors(shape) if len(shape) > 1 else None
-    if pair is not None:
+    if pair is not None and 2 * len(pair[0]) <= min(len(pair[1]), pair[0].shape[1]):  # else the matrix is smaller than two networks' ranks
         return (*pair, None)
     empty = torch.zeros(0, math.prod(shape[1:])), torch.zeros(shape[0], 0)
     return (*empty, adapter.delta(torch.zeros(shape)).flatten(1) if len(shape) > 1 else adapter.delta(torch.zeros(shape))[:, None])

@@ -1,4 +1,4 @@
-"""What to combine: one definition for the command line, the HTTP schema and the library. No torch."""
+"""What to combine or to resize: one definition for the command line, the HTTP schema and the library. No torch."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,20 +12,19 @@ from loraloom.settings import explain
 Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
 
 
-class CombineRequest(BaseModel):
-    """A mix that becomes one network. Exact if neither a rank nor an error nor an energy is given."""
+class Sized(BaseModel):
+    """What a new file may be: its size, type, naming and precision. Exact if neither a rank nor an error nor an energy is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mix: str = Field(max_length=100_000)  # as a prompt writes it: tags alone
     rank: Rank | None = None  # of every module, at most
     error: float | None = Field(default=None, ge=0, lt=1)  # of every module's change, relative (Frobenius), at most
     energy: float | None = Field(default=None, gt=0, le=1)  # the share of the squared singular values that stays, at least
     max_rank: Rank | None = None  # with an error or an energy: no rank above this
-    components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
+    type: Literal["lora", "lokr", "full"] | None = None  # of every adapter; None: lora, or full where an exact lora would be no thinner
+    factor: int | None = Field(default=None, ge=-1, le=MAX_RANK)  # of a lokr: how large w1 may be, -1 near the square root; None: best
     dialect: str = "kohya"
     dtype: Literal["fp16", "bf16", "fp32"] | None = None  # None: fp32 where it is exact, else fp16
-    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
 
     @model_validator(mode="after")
     def _one_goal(self) -> Self:
@@ -37,7 +36,7 @@ class CombineRequest(BaseModel):
 
     @property
     def goal(self) -> Goal:
-        return Goal(rank=self.rank, error=self.error, energy=self.energy, max_rank=self.max_rank)
+        return Goal(self.rank, self.error, self.energy, self.max_rank, self.type, self.factor)
 
     @classmethod
     def of(cls, **values: object) -> Self:
@@ -46,3 +45,23 @@ class CombineRequest(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise SettingsError(explain(error, known=cls.model_fields)) from error
+
+
+class CombineRequest(Sized):
+    """A mix that becomes one network."""
+
+    mix: str = Field(max_length=100_000)  # as a prompt writes it: tags alone
+    components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
+    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+
+
+class ResizeRequest(Sized):
+    """One network at a smaller size. Its dtype stays what it was where none is given."""
+
+    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+
+    @model_validator(mode="after")
+    def _a_size(self) -> Self:
+        if self.goal.exact:
+            raise ValueError("how small? give a rank, an error or an energy; a change of type, naming or precision alone is `convert`")
+        return self

@@ -1,0 +1,35 @@
+"""`loraloom resize`: one network at a smaller rank."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from loraloom.cli import options
+from loraloom.cli.extract import print_extracted
+
+
+def resize(
+    file: Annotated[str, typer.Argument(help="A file, or a name in your library.", show_default=False)],
+    output: options.NewFile,
+    rank: options.Rank = None,
+    error: options.Error = None,
+    energy: options.Energy = None,
+    max_rank: options.MaxRank = None,
+    type: options.Type = None,
+    factor: options.Factor = None,
+    dialect: options.Dialect = "kohya",
+    dtype: Annotated[Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: as most of it is)", show_default=False)] = None,
+    base: options.WeightsOf = None,
+    overwrite: options.Replace = False,
+    lora_folder: options.LoraFolder = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a network at a smaller rank, and say how far it is from what it was."""
+    from loraloom.combine import ResizeRequest
+    from loraloom.session import Session
+
+    request = ResizeRequest.of(
+        rank=rank, error=error, energy=energy, max_rank=max_rank, type=type, factor=factor, dialect=dialect, dtype=dtype, base=base
+    )
+    found = Session(lora_folders=lora_folder or ()).resize(file, request, output.expanduser(), overwrite=overwrite)
+    print_extracted(found, "what it was", as_json=as_json)
