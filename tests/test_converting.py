@@ -215,3 +215,26 @@ def test_a_family_that_has_no_table_is_refused(tmp_path):
     save_file({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.ones(2, 3072)}, tmp_path / "flux.safetensors")
     with pytest.raises((BaseError, UnknownFormat), match=r"Flux\.1"):
         convert(tmp_path / "flux.safetensors", tmp_path / "x.safetensors")
+
+
+def test_what_has_no_exact_form_is_near_where_a_loss_is_allowed(tmp_path):
+    layers = [layer for layer in NANO.layers if layer.attention and layer.kind == "linear"][:4]
+    adapters = {layer.target: Full(diff=torch.randn(layer.shape)) for layer in layers}
+    source = written(LoraFile(adapters, {"ss_network_dim": "8"}, "nano"), tmp_path)
+    with pytest.raises(NotSupported, match="--rank, --error or --energy says how much may be lost"):
+        convert(source, tmp_path / "x.safetensors", goal=Goal(type="lora"))
+    for kind in ("lora", "lokr"):
+        found = convert(source, tmp_path / f"{kind}.safetensors", goal=Goal(type=kind, error=0.5))
+        expected, made = deltas(source), deltas(found.path)
+        assert found.types == {kind: 4}
+        for target, delta in expected.items():
+            error = float((made[target] - delta).norm() / delta.norm())
+            assert found.errors[str(target)] == pytest.approx(error, abs=1e-6)
+            assert error <= 0.5
+        assert Header.read(found.path).metadata["ss_network_dim"] != "8"
+
+
+def test_a_size_without_a_type_is_for_another_command(tmp_path):
+    source = written(random_file(), tmp_path)
+    with pytest.raises(SettingsError, match="`resize` makes a network smaller"):
+        convert(source, tmp_path / "x.safetensors", goal=Goal(rank=2))

@@ -11,7 +11,7 @@ from loraloom import dialects, pickled
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
-from loraloom.dialects.metadata import without_sizes
+from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
 from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
@@ -67,7 +67,7 @@ def convert(
         changed, errors = as_type(file, found, goal) if goal.type else (file, {})
         name = DTYPES[dtype] if dtype else commonest_dtype(changed if goal.exact else file)
         worst, lost = rounding(changed, getattr(torch, name))
-        kept = without_sizes(file.metadata) if goal.type else file.metadata
+        kept = resized(file.metadata, changed.adapters) if goal.type else file.metadata
         made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
         publish(made, found, output, kind.name, name)
     return Converted(

@@ -9,7 +9,7 @@ from pathlib import Path
 from loraloom import dialects
 from loraloom.bases import Base
 from loraloom.combine import Combined, CombineRequest, Module, ResizeRequest, Weights, combine, commonest_dtype, distances
-from loraloom.dialects.metadata import without_sizes
+from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
 from loraloom.errors import SettingsError
 from loraloom.lorafile import LoraFile, Stack
@@ -87,7 +87,7 @@ def resize(
     left_out: tuple[str, ...] = ()
     if count := len(file.unknown):
         more = f", and {count - 1} more" if count > 1 else ""
-        left_out = (f"{count} entries of {file.name} fit nothing and are left out: {file.unknown[0]}{more}",)
+        left_out = (f"{file.name}: left out, because it fits nothing: {file.unknown[0]}{more}",)
     dtype = DTYPES[request.dtype] if request.dtype else commonest_dtype(file)
     return _written(found, base, output, request.dialect, dtype, (*file.warnings, *left_out))
 
@@ -112,18 +112,13 @@ def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str
 
 
 def _resized(file: LoraFile, found: Combined) -> dict[str, str]:
-    """The source's metadata with the new ranks, and where it comes from: the name without its folders, which may hold their owner's.
-
-    Where ranks differ they are "Dynamic", which is kohya's word for it.
-    """
+    """The source's metadata with the new ranks, and where it comes from: the name without its folders, which may hold their owner's."""
     types = Counter(adapter.name for adapter in file.adapters.values())
     told: dict[str, object] = {"file": file.path.name if file.path else file.name, "dialect": file.dialect, "types": types}
     told |= {"method": found.method, "error": float(f"{found.error:.6g}"), "unused": len(file.unknown)}
     if hashed := file.metadata.get("sshs_model_hash"):
         told["sshs_model_hash"] = hashed[:66]
-    least, most = found.ranks
-    ranks = {"ss_network_dim": "Dynamic", "ss_network_alpha": "Dynamic"} if least != most else {}
-    return {**without_sizes(file.metadata), **ranks, "loraloom.resized_from": json.dumps(told, ensure_ascii=False)}
+    return {**resized(file.metadata, found.file.adapters), "loraloom.resized_from": json.dumps(told, ensure_ascii=False)}
 
 
 def _row(module: Module, rounded: float) -> Row:

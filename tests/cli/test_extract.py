@@ -1,4 +1,4 @@
-"""`loraloom extract`: the path on stdout, the report beside it, exit codes as written."""
+"""`loraloom extract`, `resize` and `convert --type`: the path on stdout, the report beside it, exit codes as written."""
 
 import json
 import sys
@@ -51,6 +51,8 @@ def test_json_has_a_row_for_each_module(loraloom):
     ("arguments", "code", "text"),
     [
         ((MIX, "x.safetensors", "--exact", "--rank", "4"), 2, "--exact loses nothing"),
+        ((MIX, "x.safetensors", "--exact", "--energy", "0.9"), 2, "--exact loses nothing"),
+        ((MIX, "x.safetensors", "--rank", "4", "--as", "full"), 2, "full has the whole change"),
         ((MIX, "x.safetensors", "--rank", "0"), 2, "rank: should be greater than or equal to 1"),
         (("<lora:nobody:1>", "x.safetensors"), 3, "no LoRA named"),
         (("<lora:ink:0~1>", "x.safetensors"), 5, "one strength for all steps"),
@@ -64,3 +66,27 @@ def test_errors_are_a_message_and_an_exit_code(loraloom, tmp_path, arguments, co
     assert (found, out) == (code, "")
     assert text in err
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_resize_prints_where_the_file_is_and_how_far_from_what_it_was(loraloom):
+    code, out, err = loraloom("resize", "loras/ink.safetensors", "small.safetensors", "--energy", 0.8)
+    assert (code, out) == (0, "small.safetensors\n")
+    assert "float16 (energy 0.8 in every module)" in err
+    assert "from what it was: " in err
+    assert loraloom("resize", "ink", "x.safetensors")[0] == 2
+    document = json.loads(loraloom("resize", "ink", "y.safetensors", "--rank", 2, "--type", "lokr", "--json")[1])
+    assert document["types"] == {"lokr": 60}
+
+
+def test_extract_as_another_type(loraloom):
+    assert "lokr on 60 modules" in loraloom("extract", MIX, "x.safetensors", "--as", "lokr", "--error", 0.2)[2]
+
+
+def test_convert_names_the_farthest_module(loraloom):
+    assert loraloom("convert", "ink", "full.safetensors", "--type", "full")[0] == 0
+    code, _, err = loraloom("convert", "full.safetensors", "x.safetensors", "--type", "lora")
+    assert code == 5
+    assert "--rank, --error or --energy says how much may be lost" in err
+    code, _, err = loraloom("convert", "full.safetensors", "x.safetensors", "--type", "lora", "--rank", 2)
+    assert code == 0
+    assert "approximated: 60 modules, the farthest by " in err

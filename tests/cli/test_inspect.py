@@ -106,7 +106,7 @@ def test_one_bad_file_of_many_does_not_hide_the_others(loraloom):
         (["check", "nowhere"], 3, "no LoRA named"),
         (["convert", "ink", "loras/ink.safetensors"], 6, "is there already and was not touched"),
         (["convert", "ink", "x.safetensors", "--dialect", "kohia"], 4, 'did you mean "kohya"'),
-        (["convert", "ink", "x.safetensors", "--type", "lokr"], 2, "--type"),
+        (["convert", "ink", "x.safetensors", "--type", "oft"], 2, "--type"),
         (["convert", "pickle.pt", "x.safetensors"], 4, "is not a file of tensors that torch wrote"),
         (["convert", "page", "x.safetensors"], 4, "this is a web page"),
     ],

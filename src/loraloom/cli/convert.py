@@ -53,9 +53,10 @@ def convert(
 
 def _summary(found: "Converted") -> str:
     kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
-    lost = f"values moved by up to {found.rounding:.1e} of the largest ({found.worst})" if found.rounding else "every value as it was"
+    same = "no value rounded" if found.errors else "every value as it was"
+    lost = f"values moved by up to {found.rounding:.1e} of the largest ({found.worst})" if found.rounding else same
     line = f"{found.base}, {found.dialect} naming: {kinds} modules, {found.dtype}; {lost}"
     if not found.errors:
         return line
     worst = max(found.errors, key=found.errors.__getitem__)
-    return f"{line}\n{len(found.errors)} modules are near their change, none is farther than {found.errors[worst]:.1e} of it ({worst})"
+    return f"{line}\napproximated: {len(found.errors)} modules, the farthest by {found.errors[worst]:.1e} of its change ({worst})"

@@ -12,6 +12,7 @@ from loraloom.bases.detect import detect
 
 PEFT_CONFIG = "lora_adapter_metadata"
 _STALE = (PEFT_CONFIG, "sshs_legacy_hash", "sshs_model_hash")  # true of the file that was read, not of the one that is written
+_RANKS = ("ss_network_dim", "ss_network_alpha")
 _SIZES = ("conv_dim", "conv_alpha", "factor", "rs_lora")  # of `ss_network_args`
 _ALGOS = {"oft": "diag-oft", "oft-diag": "diag-oft", "oft-onetrainer": "diag-oft"}  # where LyCORIS' word is not ours
 
@@ -32,9 +33,12 @@ def stamped(metadata: Mapping[str, str], adapters: Mapping[Target, Adapter], bas
     }
 
 
-def without_sizes(metadata: Mapping[str, str]) -> dict[str, str]:
-    """`metadata` without what says the ranks, alphas and factors of the network that it came with."""
-    kept = {key: value for key, value in metadata.items() if key not in ("ss_network_dim", "ss_network_alpha")}
+def resized(metadata: Mapping[str, str], adapters: Mapping[Target, Adapter]) -> dict[str, str]:
+    """`metadata` without what says the ranks, alphas and factors of the network that it came with; what `adapters` have instead is added
+    when they are written, or is "Dynamic", kohya's word for it, where ranks differ."""
+    ranks = {scaling[0] for adapter in adapters.values() if (scaling := adapter.scaling()) is not None}
+    dynamic = len(ranks) > 1
+    kept = {key: value for key, value in metadata.items() if key not in _RANKS} | (dict.fromkeys(_RANKS, "Dynamic") if dynamic else {})
     if arguments := _arguments(metadata):
         kept["ss_network_args"] = json.dumps({key: value for key, value in arguments.items() if key not in _SIZES})
     return kept

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loraloom.adapters import LoKr
+from loraloom.adapters import LoKr, Shape
 from loraloom.adapters.lokr import factorized
 from loraloom.combine.change import Change, Module
 from loraloom.combine.goal import Goal
@@ -47,9 +47,10 @@ def lokr(change: Change, goal: Goal) -> Module:
     """
     if change.layer.kind == "embedding":
         raise NotSupported(f"{change.layer.target}: an embedding cannot be written as lokr; lora and full can change one")
+    one = torch.ones(1, 1)
     if goal.exact or not change.norm:
-        thin = change.thin and change.ranks
-        return _made(change, Product(torch.ones(1, 1), change.down, change.up.float()) if thin else _one(change.matrix))
+        factored = change.rest is None and _thin(change.ranks, *change.layer.shape)
+        return _made(change, Product(one, change.down, change.up.float()) if factored else Product(one, None, change.matrix))
     found = list(_products(change, goal))
     if goal.most is None:
         return _made(change, min(found, key=lambda product: (product.error, product.numbers)))
@@ -63,22 +64,24 @@ def lokr(change: Change, goal: Goal) -> Module:
     return _made(change, min(kept, key=lambda product: product.numbers) if kept else min(found, key=lambda product: product.error))
 
 
-def _one(matrix: "Tensor") -> Product:
-    return Product(torch.ones(1, 1), None, matrix)
+def _thin(rank: int, rows: int, columns: int, *kernel: int) -> bool:
+    """Whether factors have fewer numbers than w2 [rows, columns, *kernel], and LyCORIS would look for factors of this rank there."""
+    wide = columns * math.prod(kernel)
+    return 2 * rank < max(rows, columns) and 0 < rank * (rows + wide) < rows * wide
 
 
 def _products(change: Change, goal: Goal) -> Iterator[Product]:
     """The nearest of each shape of w1 that the goal's factor, or any of the common ones, gives."""
     if goal.factor is None:
-        yield _cut(torch.ones(1, 1), change.spectrum(goal), goal, 0.0)
-    out, columns = change.layer.shape[:2]
+        yield _cut(torch.ones(1, 1), change.spectrum(goal), goal, 0.0, change.layer.shape)
+    out, columns, *kernel = change.layer.shape
     factors = _FACTORS if goal.factor is None else (goal.factor,)
     for a, c in dict.fromkeys((factorized(out, factor)[0], factorized(columns, factor)[0]) for factor in factors):
         first, second = nearest(change.matrix, a, c)
         left = max(0.0, 1 - (float(second.norm()) / change.norm) ** 2)
         room = 0.0 if goal.most is None else max(0.0, (goal.most**2 - left) / (1 - left)) ** 0.5
         inner = Goal(rank=goal.rank) if goal.most is None else Goal(error=room, max_rank=goal.max_rank)
-        yield _cut(first, spectrum_of(second, inner), inner, left)
+        yield _cut(first, spectrum_of(second, inner), inner, left, (out // a, columns // c, *kernel))
 
 
 def nearest(matrix: "Tensor", a: int, c: int) -> "tuple[Tensor, Tensor]":
@@ -90,15 +93,13 @@ def nearest(matrix: "Tensor", a: int, c: int) -> "tuple[Tensor, Tensor]":
     return first.reshape(a, c), (first @ blocks.double()).reshape(b, d)
 
 
-def _cut(first: "Tensor", spectrum: Spectrum, goal: Goal, left: float) -> Product:
-    """kron(first, the spectrum's matrix at the goal's rank), that matrix whole where its factors are no thinner; `left` is the square of
-    what the product leaves out before."""
+def _cut(first: "Tensor", spectrum: Spectrum, goal: Goal, left: float, shape: Shape) -> Product:
+    """kron(first, w2) for w2 of `shape`, the spectrum's matrix at the goal's rank; `left` is the square of what the product leaves out
+    with all of w2."""
     rank = goal.rank_of(spectrum)
     down, up = spectrum.factors(rank)
     error = math.sqrt(left + (1 - left) * spectrum.error_of(rank) ** 2)
-    if len(down) * (len(up) + down.shape[1]) < len(up) * down.shape[1]:
-        return Product(first, down, up, error)
-    return Product(first, None, up @ down, error)
+    return Product(first, down, up, error) if _thin(len(down), *shape) else Product(first, None, up @ down, error)
 
 
 def _made(change: Change, product: Product) -> Module:
