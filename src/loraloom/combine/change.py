@@ -108,5 +108,5 @@ def _whole(layer: Layer, parts: Weighted, weights: Weights | None) -> "Tensor":
         if adapter.reads_weight and weights is None:
             raise NotSupported(f"{layer.target}: the change of {adapter.name} depends on the base's own weights; name the base with --base")
         weight = weights(layer.target) if adapter.reads_weight and weights is not None else torch.zeros(layer.shape)
-        total.add_(adapter.delta(weight.float().reshape(layer.shape)), alpha=value)
+        total.add_(adapter.delta(weight.to("cpu", torch.float32).reshape(layer.shape)), alpha=value)
     return total.flatten(1)

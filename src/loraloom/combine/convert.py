@@ -11,7 +11,7 @@ from loraloom.bases import Base, Layer, Target
 from loraloom.combine.change import Module
 from loraloom.combine.forms import form
 from loraloom.combine.goal import Goal
-from loraloom.combine.mixing import made
+from loraloom.combine.mixing import single
 from loraloom.errors import NotSupported
 from loraloom.lorafile import LoraFile
 
@@ -43,7 +43,7 @@ def _made(adapter: Adapter, layer: Layer, goal: Goal) -> Module:
             f"{layer.target}: {adapter.name} cannot be written as {goal.type}: its change depends on the base's own weights, "
             "which are not in the file; `loraloom extract` with --base reads them"
         )
-    return made(layer, [(adapter, 1.0)], goal, None)
+    return single(layer, adapter, goal)
 
 
 def commonest_dtype(file: LoraFile) -> str:

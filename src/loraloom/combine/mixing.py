@@ -34,9 +34,14 @@ def modules(stack: Stack, base: Base, goal: Goal, weights: Weights | None, compo
         ]
         if not parts:
             continue
-        module = made(layer, parts, goal, weights)
+        module = _module(layer, parts, goal, weights)
         if goal.exact or module.norm or module.adapter.bias is not None or layer.kind == "norm":
             yield module
+
+
+def single(layer: Layer, adapter: Adapter, goal: Goal) -> Module:
+    """One adapter alone as a module of the result. It must not read the base's weights."""
+    return _module(layer, [(adapter, 1.0)], goal, None)
 
 
 def _cut(adapter: Adapter, strength: Strength) -> Adapter:
@@ -49,7 +54,7 @@ def _steady(file: LoraFile, strength: Strength, layer: Layer) -> float:
     return strength.at(layer.place, 1, 1)
 
 
-def made(layer: Layer, parts: Weighted, goal: Goal, weights: Weights | None) -> Module:
+def _module(layer: Layer, parts: Weighted, goal: Goal, weights: Weights | None) -> Module:
     """The sum of these adapters as the goal wants it; norms and biases alone stay what they are."""
     if layer.kind == "norm":
         return _norm(layer, parts)

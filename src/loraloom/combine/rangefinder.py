@@ -44,7 +44,7 @@ def spectrum_of(delta: "Tensor", goal: "Goal") -> Spectrum:
 def _projected(delta: "Tensor", size: int) -> Spectrum:
     """`delta` projected onto `size` columns, with the rest that this leaves."""
     generator = torch.Generator().manual_seed(0)
-    random = torch.randn(delta.shape[1], size, generator=generator).to(delta.device)
+    random = torch.randn(delta.shape[1], size, generator=generator)
     basis = _orthonormal(delta @ random)
     basis = _orthonormal(delta @ _orthonormal(delta.mT @ basis))
     inside = basis.mT @ delta

@@ -72,16 +72,18 @@ def _thin(rank: int, rows: int, columns: int, *kernel: int) -> bool:
 
 def _products(change: Change, goal: Goal) -> Iterator[Product]:
     """The nearest of each shape of w1 that the goal's factor, or any of the common ones, gives."""
-    if goal.factor is None:
-        yield _cut(torch.ones(1, 1), change.spectrum(goal), goal, 0.0, change.layer.shape)
     out, columns, *kernel = change.layer.shape
+    if goal.factor is None:
+        yield _cut(torch.ones(1, 1), change.matrix, change.spectrum(goal), goal, 0.0, change.layer.shape)
     factors = _FACTORS if goal.factor is None else (goal.factor,)
     for a, c in dict.fromkeys((factorized(out, factor)[0], factorized(columns, factor)[0]) for factor in factors):
         first, second = nearest(change.matrix, a, c)
         left = max(0.0, 1 - (float(second.norm()) / change.norm) ** 2)
+        if goal.most is not None and left > goal.most**2 and goal.factor is None and goal.max_rank is None:
+            continue  # not even with all of w2 near enough
         room = 0.0 if goal.most is None else max(0.0, (goal.most**2 - left) / (1 - left)) ** 0.5
         inner = Goal(rank=goal.rank) if goal.most is None else Goal(error=room, max_rank=goal.max_rank)
-        yield _cut(first, spectrum_of(second, inner), inner, left, (out // a, columns // c, *kernel))
+        yield _cut(first, second.float(), spectrum_of(second, inner), inner, left, (out // a, columns // c, *kernel))
 
 
 def nearest(matrix: "Tensor", a: int, c: int) -> "tuple[Tensor, Tensor]":
@@ -93,13 +95,13 @@ def nearest(matrix: "Tensor", a: int, c: int) -> "tuple[Tensor, Tensor]":
     return first.reshape(a, c), (first @ blocks.double()).reshape(b, d)
 
 
-def _cut(first: "Tensor", spectrum: Spectrum, goal: Goal, left: float, shape: Shape) -> Product:
-    """kron(first, w2) for w2 of `shape`, the spectrum's matrix at the goal's rank; `left` is the square of what the product leaves out
-    with all of w2."""
+def _cut(first: "Tensor", second: "Tensor", spectrum: Spectrum, goal: Goal, left: float, shape: Shape) -> Product:
+    """kron(first, second) with `second`, w2 of `shape` and this spectrum, at the goal's rank, or whole where that is no larger. `left` is
+    the square of what the product leaves out with all of w2."""
     rank = goal.rank_of(spectrum)
-    down, up = spectrum.factors(rank)
-    error = math.sqrt(left + (1 - left) * spectrum.error_of(rank) ** 2)
-    return Product(first, down, up, error) if _thin(len(down), *shape) else Product(first, None, up @ down, error)
+    if not _thin(rank, *shape):
+        return Product(first, None, second, math.sqrt(left))
+    return Product(first, *spectrum.factors(rank), math.sqrt(left + (1 - left) * spectrum.error_of(rank) ** 2))
 
 
 def _made(change: Change, product: Product) -> Module:
