@@ -35,12 +35,13 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """up @ down, and `rest` where a part of it has no factors. The module is no norm."""
+    """up · diag(scales) · down, and `rest` where a part of it has no factors. The module is no norm."""
 
     layer: Layer
     types: str  # of the adapters that it is made of: "loha, lora"
     down: "Tensor"  # [R, in·kernel], float32
-    up: "Tensor"  # [out, R], float64, so that strengths do not round what cancels
+    up: "Tensor"  # [out, R], float32
+    scales: "Tensor"  # [R], float64: the strengths, apart, so that they do not round what cancels
     rest: "Tensor | None"  # [out, in·kernel], float32
     bias: "Tensor | None"  # [out], float32
 
@@ -60,7 +61,8 @@ class Change:
             layer,
             ", ".join(sorted({adapter.name for adapter, _ in parts})),
             torch.cat([pair[0] for pair, _ in low]) if low else torch.zeros(0, math.prod(shape[1:])),
-            torch.cat([pair[1].double() * value for pair, value in low], dim=1) if low else torch.zeros(shape[0], 0, dtype=torch.float64),
+            torch.cat([pair[1] for pair, _ in low], dim=1) if low else torch.zeros(shape[0], 0),
+            torch.tensor([value for pair, value in low for _ in pair[0]], dtype=torch.float64),
             _whole(layer, rest, weights) if rest else None,
             torch.stack(shifts).sum(0) if shifts else None,
         )
@@ -80,21 +82,26 @@ class Change:
         """Whether factors say all of it, in fewer numbers than the matrix has."""
         return self.rest is None and self.ranks * (len(self.up) + self.down.shape[1]) < math.prod(self.layer.shape)
 
+    @property
+    def scaled(self) -> "Tensor":
+        """up · diag(scales), float64."""
+        return self.up.double() * self.scales
+
     @cached_property
     def matrix(self) -> "Tensor":
         """[out, in·kernel], float32."""
-        product = (self.up @ self.down.double()).float()
+        product = (self.scaled @ self.down.double()).float()
         return product if self.rest is None else self.rest + product
 
     @cached_property
     def norm(self) -> float:
         """Frobenius, of the weight's change."""
-        return product_norm(self.down, self.up) if self.thin else float(self.matrix.double().norm())
+        return product_norm(self.down, self.scaled) if self.thin else float(self.matrix.double().norm())
 
     def spectrum(self, goal: Goal) -> Spectrum:
         """Its singular values, as far as the goal needs them."""
         few = self.rest is None and self.ranks < min(len(self.up), self.down.shape[1])
-        return Spectrum.of_factors(self.down, self.up) if few else spectrum_of(self.matrix, goal)
+        return Spectrum.of_factors(self.down, self.up, self.scales) if few else spectrum_of(self.matrix, goal)
 
     def made(self, adapter: Adapter, *, rank: int = 0, error: float = 0.0, norm: float | None = None) -> Module:
         """The module that `adapter` makes of this change."""

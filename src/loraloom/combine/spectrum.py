@@ -36,18 +36,24 @@ class Spectrum:
     rest: float = 0.0  # Frobenius norm of what is orthogonal to up @ down and left out of it
 
     @classmethod
-    def of_factors(cls, down: "Tensor", up: "Tensor", rest: float = 0.0) -> "Spectrum":
-        """`down` [R, in·kernel], `up` [out, R], any float dtype. Raises nothing for ranks that depend on one another or cancel."""
+    def of_factors(cls, down: "Tensor", up: "Tensor", scales: "Tensor | None" = None, rest: float = 0.0) -> "Spectrum":
+        """Of up · diag(scales) · down: `down` [R, in·kernel], `up` [out, R], any float dtype, `scales` [R], float64, 1 if not given.
+
+        Raises nothing for ranks that depend on one another or cancel.
+        """
+        scales = torch.ones(len(down), dtype=torch.float64) if scales is None else scales
         wide_down, wide_up = down.double(), up.double()
-        sizes_down, sizes_up = wide_down.norm(dim=1), wide_up.norm(dim=0)
+        gram_down, gram_up = wide_down @ wide_down.mT, wide_up.mT @ wide_up * (scales * scales[:, None])
+        sizes_down, sizes_up = gram_down.diagonal().sqrt(), gram_up.diagonal().sqrt()
+        size = float((sizes_down * sizes_up).norm())
         # The same product with each rank's size on both sides alike, so that no side hides a rank that the other makes large.
         ratio = torch.where((sizes_down > 0) & (sizes_up > 0), (sizes_down / sizes_up).sqrt(), 1.0)
-        wide_down, wide_up = wide_down / ratio[:, None], wide_up * ratio
-        size = float((sizes_down * sizes_up).norm())
-        root_up, root_down = _root(wide_up.mT @ wide_up), _root(wide_down @ wide_down.mT)
+        both = ratio * ratio[:, None]
+        root_up, root_down = _root(gram_up * both), _root(gram_down / both)
         u, values, vt = torch.linalg.svd(root_up.mT @ root_down, full_matrices=False)
         if float(values.norm()) >= _CANCELLED * size:
-            return cls(down.float(), up.float(), root_up @ u / ratio[:, None], values, root_down @ vt.mT * ratio[:, None], rest)
+            return cls(down.float(), up.float(), root_up @ u / ratio[:, None], values, root_down @ vt.mT * (scales * ratio)[:, None], rest)
+        wide_down, wide_up = wide_down / ratio[:, None], wide_up * (scales * ratio)
         root_up, root_down = torch.linalg.qr(wide_up, mode="r").R.mT, torch.linalg.qr(wide_down.mT, mode="r").R.mT
         u, values, vt = torch.linalg.svd(root_up.mT @ root_down, full_matrices=False)
         values = torch.where(values > _ROUNDING * size, values, 0.0)

@@ -50,7 +50,7 @@ def lokr(change: Change, goal: Goal) -> Module:
     one = torch.ones(1, 1)
     if goal.exact or not change.norm:
         factored = change.rest is None and _thin(change.ranks, *change.layer.shape)
-        return _made(change, Product(one, change.down, change.up.float()) if factored else Product(one, None, change.matrix))
+        return _made(change, Product(one, change.down, change.scaled.float()) if factored else Product(one, None, change.matrix))
     found = list(_products(change, goal))
     if goal.most is None:
         return _made(change, min(found, key=lambda product: (product.error, product.numbers)))

@@ -30,7 +30,7 @@ def lora(change: Change, goal: Goal) -> Module:
             f"{target}: {change.types} has rank {change.ranks:,} as a lora, the limit is {MAX_RANK:,}; "
             "--rank, --error or --energy makes it smaller"
         )
-    return change.made(_lora(change, change.down, change.up.float()), rank=change.ranks)
+    return change.made(_lora(change, change.down, change.scaled.float()), rank=change.ranks)
 
 
 def _lora(change: Change, down: "Tensor", up: "Tensor") -> LoRA:
