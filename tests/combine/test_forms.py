@@ -1,5 +1,7 @@
 """A change as each type: exact where nothing may be lost, else with the error that is told, against the full matrix in float64."""
 
+from typing import get_args
+
 import pytest
 import torch
 from cases import CASES
@@ -8,7 +10,8 @@ from support import network
 
 from loraloom.adapters import Full, LoKr, LoRA
 from loraloom.bases import NANO, Layer, Target
-from loraloom.combine import Goal, combine
+from loraloom.cli import options
+from loraloom.combine import Goal, ResizeRequest, combine
 from loraloom.combine.change import Change
 from loraloom.combine.forms import TYPES, form
 from loraloom.combine.forms.lokr import nearest
@@ -107,6 +110,11 @@ def test_the_fewest_numbers_that_keep_the_error():
 def test_a_factor_that_cannot_keep_the_error_says_by_how_much():
     with pytest.raises(NotSupported, match=r"unet.linear: the nearest lokr of factor 8 leaves out 0\.9\d+ of the change, the limit is 0.1"):
         form("lokr")(change_of(LINEAR, Full(diff=random(64, 48))), Goal(error=0.1, type="lokr", factor=8))
+
+
+def test_requests_and_commands_know_the_same_types():
+    (command, *_), (request, *_) = get_args(options.Type), get_args(ResizeRequest.model_fields["type"].annotation)
+    assert set(get_args(get_args(command)[0])) == set(get_args(request)) == TYPES.keys()
 
 
 def test_what_has_no_such_type_is_named():

@@ -77,6 +77,21 @@ def test_the_rest_is_what_the_basis_leaves_out():
         assert spectrum.least_error(rank) <= exact.error_of(rank) + 1e-7 <= spectrum.error_of(rank) + 2e-7
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("out", "inputs"), [(1280, 1280), (640, 5760), (5120, 1280), (2048, 2048)])
+@pytest.mark.parametrize("goal", [Goal(rank=16), Goal(error=0.1), Goal(energy=0.99)], ids=lambda goal: goal.words)
+def test_it_holds_at_the_sizes_of_sdxl(out, inputs, goal):
+    """A change of a fast-falling spectrum in float16's rounding."""
+    generator = torch.Generator().manual_seed(out + inputs)
+    sizes = 0.9 ** torch.arange(64)
+    matrix = ((torch.randn(out, 64, generator=generator) * sizes) @ torch.randn(64, inputs, generator=generator)).half().float()
+    found, exact = spectrum_of(matrix, goal), Spectrum.of_matrix(matrix)
+    rank = goal.rank_of(found)
+    assert found.rest
+    assert rank == goal.rank_of(exact)
+    assert found.error_of(rank) <= exact.error_of(rank) + 1e-5
+
+
 def test_the_same_matrix_gives_the_same_bytes():
     first, second = (spectrum_of(MATRICES["with noise"], Goal(rank=4)).factors(4) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))

@@ -38,7 +38,7 @@ def extract(
     from loraloom.errors import SettingsError
     from loraloom.session import Session
 
-    if exact and not rank is error is energy is None:
+    if exact and any(size is not None for size in (rank, error, energy)):
         raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
     session = Session(lora_folders=lora_folder or ())
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None

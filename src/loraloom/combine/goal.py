@@ -68,14 +68,15 @@ class Goal:
         return min(spectrum.rank_for(self.most), self.max_rank or MAX_RANK)
 
     def holds(self, spectrum: "Spectrum") -> bool:
-        """Whether this much of a spectrum proves that its `rank_of` is what the goal promises: as near as any matrix of a wanted rank
-        can be, or within the error and of no higher rank than that takes."""
+        """Whether this much of a spectrum proves what the goal promises of its `rank_of`: the result is as near as any matrix of that
+        rank, and with an error it is within that and no smaller rank would be."""
         rank = self.rank_of(spectrum)
-        nearest = spectrum.error_of(rank) - spectrum.least_error(rank) <= NEAR
+        if spectrum.error_of(rank) - spectrum.least_error(rank) > NEAR:
+            return False
         if self.most is None:
-            return nearest
+            return True
         needed = rank == 0 or spectrum.least_error(rank - 1) > self.most
-        return needed and (spectrum.error_of(rank) <= self.most or (rank == self.max_rank and nearest))
+        return needed and (spectrum.error_of(rank) <= self.most or rank == self.max_rank)
 
 
 EXACT = Goal()
