@@ -29,6 +29,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Flat:
+    """The mix that the file has: the mean of each strength over this many steps, in tags."""
+
+    steps: int
+    mix: str
+
+
+@dataclass(frozen=True)
 class Extracted:
     """What was written, and how far it is from the mix."""
 
@@ -43,6 +51,7 @@ class Extracted:
     error: float  # of all modules together
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+    flattened: Flat | None = None  # where the mix changes by step and its mean was asked for
 
     @property
     def worst(self) -> Row:
@@ -67,8 +76,10 @@ def extract(
     names = base.components if request.components is None else request.components
     if unknown := [name for name in names if name not in base.components]:
         raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
+    if request.flatten and request.steps is None:
+        raise SettingsError("the mean of a strength depends on the steps of the run; say how many")
     refuse_existing(output, overwrite=overwrite)
-    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix)
+    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
     return _written(found, base, output, request.dialect, DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")], warnings)
 
@@ -93,7 +104,7 @@ def resize(
 
 
 def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str, warnings: tuple[str, ...]) -> Extracted:
-    back = publish(found.file, base, output, dialect, dtype)
+    flat, back = found.flattened, publish(found.file, base, output, dialect, dtype)
     rounded = distances(back, found.file, base)
     rows = tuple(_row(module, rounded[module.target]) for module in found.modules)
     return Extracted(
@@ -107,7 +118,8 @@ def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str
         found.ranks,
         found.error,
         rows,
-        warnings,
+        (*warnings, *(flat.warnings if flat else ())),
+        Flat(flat.steps, flat.mix) if flat else None,
     )
 
 

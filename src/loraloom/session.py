@@ -2,9 +2,9 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,23 +13,27 @@ from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
+from loraloom.catalogue.sidecar import read_sidecar
 from loraloom.combine import EXACT, CombineRequest, Goal, ResizeRequest
 from loraloom.converting import Converted, convert
+from loraloom.dialects.fields import TRIGGER
+from loraloom.editing import Edited, edit
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
-from loraloom.errors import BaseError, NotFound, PromptError, SettingsError
+from loraloom.errors import BaseError, NotFound, PromptError, SettingsError, WriteFailed
 from loraloom.extracting import Extracted, extract, resize
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
-from loraloom.generate.opened import BaseFacts, Opened
+from loraloom.generate.opened import BaseFacts, Opened, usual_steps
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest, random_seed
 from loraloom.generate.source import source
 from loraloom.lorafile import LoraFile, Mix, Stack
+from loraloom.peek import peek
 from loraloom.prompts import LoraTag, Prompt, parse, parse_lenient
 from loraloom.schedule import number
-from loraloom.settings import Settings
+from loraloom.settings import Settings, packaged
 from loraloom.strength import Strength
 
 if TYPE_CHECKING:
@@ -142,6 +146,10 @@ class Session:
         """What the header of a file says: a path, or a name in the library. Raises as `loraloom.inspect`, or NotFound."""
         return inspecting.inspect(self.locate(name), hash=hash, keys=keys)
 
+    def metadata(self, name: str | Path) -> Mapping[str, str]:
+        """All metadata of a file: a stranger's text. Raises FileError, NotFound."""
+        return peek(self.locate(name)).metadata
+
     def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False) -> Fit:
         """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone."""
         return inspecting.fit(self.locate(name), identify(base) if base else None, strict=strict)
@@ -161,8 +169,31 @@ class Session:
         held = identify(base) if base else None
         return convert(self.locate(name), output, dialect=dialect, goal=goal, dtype=dtype, base=held, overwrite=overwrite)
 
+    def edit(
+        self,
+        name: str | Path,
+        output: Path | None = None,
+        *,
+        changes: Mapping[str, str | None] | None = None,
+        only: Sequence[str] = (),
+        base: str | None = None,
+        overwrite: bool = False,
+    ) -> Edited:
+        """Change a file's metadata, or leave only a part of its modules; as `editing.edit` says. Raises WriteFailed for a LoRA that
+        came with the program: the next version would bring it back."""
+        path = self.locate(name)
+        if output is None and path.resolve().is_relative_to(packaged()):
+            raise WriteFailed(f"{path.stem} came with loraloom and is not changed in its place; give a second name for a copy")
+        found = edit(path, output, changes=changes, only=only, base=identify(base) if base else None, overwrite=overwrite)
+        beside = read_sidecar(found.path).words if changes and changes.get(TRIGGER) else ()
+        if beside:
+            told = f"notes beside the file have trigger words of their own ({', '.join(beside)[:200]}), which count before the file's"
+            return replace(found, warnings=(*found.warnings, told))
+        return found
+
     def extract(self, request: CombineRequest, output: Path, *, overwrite: bool = False) -> Extracted:
-        """Save the request's mix as one file. Its base is opened for types that need its weights.
+        """Save the request's mix as one file. Its base is opened for types that need its weights. The mean of strengths that
+        change is that over the steps which the base usually takes, where the request does not say how many.
 
         Raises PromptError for words that are no tags, and what `extracting.extract` raises.
         """
@@ -171,6 +202,8 @@ class Session:
         files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
         family = held.base if held else by_family(files[0].base)
         assert family is not None
+        if request.flatten and request.steps is None:
+            request = request.model_copy(update={"steps": usual_steps(family.family)})
         stack = tuple(zip(files, (strength for _, strength in named), strict=True))
         return extract(stack, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
 

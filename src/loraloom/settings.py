@@ -52,8 +52,7 @@ class Settings(Values, BaseSettings):
     @property
     def library(self) -> tuple[Path, ...]:
         """Where LoRAs are looked for: those of the package, the folders of this setting, `./loras`. The first and the last need not be."""
-        packaged, local = Path(str(files("loraloom"))) / "assets" / "loras", Path("loras")
-        return (*_present(packaged), *self.lora_folders, *_present(local))
+        return (*_present(packaged()), *self.lora_folders, *_present(Path("loras")))
 
     @classmethod
     def settings_customise_sources(
@@ -106,6 +105,11 @@ class Settings(Values, BaseSettings):
         change(document, {name: None if value is None else plain[name] for name, value in changes.items()})
         write_document(path, document)
         return cls.load()
+
+
+def packaged() -> Path:
+    """The folder of the LoRAs that come with the program."""
+    return Path(str(files("loraloom"))) / "assets" / "loras"
 
 
 def _variable(name: str) -> str:

@@ -1,8 +1,9 @@
 """How strong a network is at every place of the model and every sampler step. No torch, no text parsing."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from loraloom.errors import SettingsError
 from loraloom.schedule import Position, Schedule, check_strength, never_on
@@ -118,10 +119,23 @@ class Strength:
     def at(self, place: Place, step: int, steps: int) -> float:
         """The strength of a module at `place` in step `step` (from 1) of `steps`."""
         total = sum(part.at(place, step, steps) for part in self.also)
-        off = (self.start and not self.start.reached(step, steps)) or (self.stop and self.stop.along(step, steps) > self.stop.value)
-        if off or not self._covers(place):
+        if not (self._on(step, steps) and self._covers(place)):
             return total
         return total + self._schedule(place).at(step, steps) * self._factor(place)
+
+    def flat(self, steps: int) -> "Strength":
+        """The same at every step: each schedule is its mean over the steps of a run of `steps`, with 0 for those before `start` and
+        after `stop`. At every place `at` of it is the mean of this strength's own, to 12 digits."""
+        run = range(1, steps + 1)
+        on = [self._on(step, steps) for step in run]
+
+        def mean(schedule: Schedule) -> Schedule:
+            values = [schedule.at(step, steps) if working else 0.0 for step, working in zip(run, on, strict=True)]
+            # 12 digits: 0.27 and not 0.26999999999999996.
+            return Schedule.of(values[0] if len(set(values)) == 1 else float(f"{math.fsum(values) / steps:.12g}"))
+
+        given: dict[str, Any] = {name: mean(value) for name, value in vars(self).items() if isinstance(value, Schedule)}
+        return replace(self, **given, start=None, stop=None, also=tuple(part.flat(steps) for part in self.also))
 
     @cached_property
     def is_constant(self) -> bool:
@@ -157,6 +171,12 @@ class Strength:
         if self.start and not self.start.reached(steps, steps):
             late.append(self.start)
         return (*late, *(position for part in self.also for position in part.unreachable(steps)))
+
+    def _on(self, step: int, steps: int) -> bool:
+        """Whether the step is one of those from `start` to `stop`."""
+        if self.start is not None and not self.start.reached(step, steps):
+            return False
+        return self.stop is None or self.stop.along(step, steps) <= self.stop.value
 
     def _own_zero_at(self, place: Place) -> bool:
         if not self._covers(place) or not any(point.value for point in self._schedule(place).points):

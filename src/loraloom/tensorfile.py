@@ -9,11 +9,10 @@ import errno
 import hashlib
 import math
 import os
-import secrets
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from loraloom.errors import BadTensor, FileError, LimitExceeded, NotSafetensors, WriteFailed
+from loraloom.atomic import replacing
+from loraloom.errors import BadTensor, FileError, LimitExceeded, NotSafetensors
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
@@ -101,14 +101,26 @@ class Header:
 
 @contextmanager
 def readable(path: Path) -> Iterator[IO[bytes]]:
-    """The open file; every complaint of the system is a FileError. A pipe or a device would be waited for without end."""
+    """The open file; every complaint of the system, within the block too, is a FileError."""
+    with opened(path) as file:
+        try:
+            yield file
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The open file; raises FileError. A pipe or a device is refused: it would be waited for without end."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise FileError(f"{path}: is a {'folder' if path.is_dir() else 'device or pipe'}, not a file")
-        with path.open("rb") as file:
-            yield file
+        return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> FileError:
+    return FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
@@ -318,28 +330,15 @@ def write(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[s
     """Write atomically: a temporary file in the same folder, fsync, read back and compared, then renamed.
 
     Tensors are ordered by size of element and name, as the library orders them, and metadata by key, so equal content gives equal
-    bytes. A reader never sees half a
-    file; on any failure what was at `path` before is untouched and WriteFailed says why.
+    bytes. A reader never sees half a file; on any failure what was at `path` before is untouched and WriteFailed says why.
     """
     path = Path(path)
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in _ordered(tensors)}
-    header = _encode_header(path, ordered, metadata)
-    # Cut, so that a long name still has room for the ending (255 bytes on most systems).
-    temporary = path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.partial")
-    try:
+    header = encode_header(path, _laid_out(path, ordered), dict(sorted(metadata.items())))
+    with replacing(path) as temporary:
         with temporary.open("xb") as file:
             digest = _write_all(file, header, ordered)
         _verify(temporary, digest)
-        temporary.replace(path)
-    except OSError as error:
-        advice = "free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
-        raise WriteFailed(
-            f"{path}: could not be written: {error.strerror or error}; {advice}. Nothing that was there has changed"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
     return path
 
 
@@ -360,17 +359,28 @@ def _bytes(tensor: "Tensor") -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _encode_header(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> bytes:
-    fields: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+def _laid_out(path: Path, tensors: "Mapping[str, Tensor]") -> dict[str, Entry]:
+    """Each tensor's place, one after another; raises BadTensor for a dtype that is not written."""
+    found: dict[str, Entry] = {}
     position = 0
     for name, tensor in tensors.items():
         dtype = WRITTEN.get(str(tensor.dtype).removeprefix("torch."))
         if dtype is None:
             raise BadTensor(f"{path}: {name}: {tensor.dtype} is not written; cast it to float32, float16 or bfloat16")
         stop = position + tensor.numel() * tensor.element_size()
-        fields[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [position, stop]}
+        found[name] = Entry(dtype, tuple(tensor.shape), position, stop)
         position = stop
+    return found
+
+
+def encode_header(path: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> bytes:
+    """A file's bytes up to its tensors; names and metadata keep their order. Raises BadTensor for text that no file can store,
+    LimitExceeded for more metadata than is read."""
+    fields: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    for name, entry in entries.items():
+        fields[name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": (entry.start, entry.stop)}
     try:
+        require_short(path, msgspec.json.encode(dict(metadata)))
         text = msgspec.json.encode(fields)
     except UnicodeEncodeError as error:
         raise BadTensor(f"{path}: a name or metadata holds half a character ({error}), which no file can store") from error
@@ -398,13 +408,3 @@ def _verify(path: Path, expected: bytes) -> None:
     if digest.digest() != expected:
         raise OSError(errno.EIO, "what was read back differs from what was written")
     Header.read(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, on systems that can open folders (not Windows, not every network disk)."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,5 +1,6 @@
 """What a base model's modules are called. Names, shapes and blocks only: no torch, no weights."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,6 +60,17 @@ class Base:
     def blocks(self) -> int:
         """How many numbers a full block weight vector has, BASE aside."""
         return 1 + max((layer.block for layer in self.layers if layer.block is not None), default=-1)
+
+    @cached_property
+    def block_names(self) -> Mapping[int, str]:
+        """Of each block, as block weights count them: IN00, M00, OUT11."""
+        counted: Counter[str] = Counter()
+        names: dict[int, str] = {}
+        thirds = {layer.block: layer.third for layer in self.layers if layer.block is not None and layer.third is not None}
+        for block, third in sorted(thirds.items()):
+            names[block] = f"{'M' if third == 'mid' else third.upper()}{counted[third]:02}"
+            counted[third] += 1
+        return names
 
     @cached_property
     def components(self) -> tuple[str, ...]:

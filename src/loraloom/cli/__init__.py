@@ -22,6 +22,7 @@ import typer
 
 from loraloom.cli.check import check
 from loraloom.cli.convert import convert
+from loraloom.cli.edit import edit
 from loraloom.cli.extract import extract
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
@@ -83,6 +84,7 @@ app.command(name="list")(list_loras)
 app.command()(inspect)
 app.command()(check)
 app.command()(convert)
+app.command()(edit)
 app.command()(extract)
 app.command()(resize)
 # So that -1 is a value, not an option.

@@ -29,6 +29,13 @@ def extract(
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: fp32 with --exact, else fp16)", show_default=False)
     ] = None,
     base: options.WeightsOf = None,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Take the mean of strengths that change by step: a file has one for all.")
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="With --flatten: the steps of the run. (default: as many as the base usually takes)", show_default=False),
+    ] = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
@@ -54,6 +61,8 @@ def extract(
         dialect=dialect,
         dtype=dtype,
         base=base,
+        flatten=flatten,
+        steps=steps,
     )
     found = session.extract(request, output.expanduser(), overwrite=overwrite)
     print_extracted(found, "the mix", as_json=as_json)
@@ -74,6 +83,8 @@ def _summary(found: "Extracted", source: str) -> str:
     ranks = "" if not most else f", rank {most}" if least == most else f", ranks {least} to {most}"
     kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
     lines = [f"{found.base}, {found.dialect} naming: {kinds} modules{ranks}, {found.dtype} ({found.method})"]
+    if found.flattened:
+        lines.append(f"flattened: the mean over {found.flattened.steps} steps is {found.flattened.mix}")
     if found.rows:
         worst = found.worst
         lines.append(f"from {source}: {found.error:.1e} as combined; as written at most {worst.written:.1e} ({worst.module})")

@@ -6,6 +6,7 @@ from loraloom.combine.convert import as_type, commonest_dtype, rounding
 from loraloom.combine.distance import distances
 from loraloom.combine.forms import TYPES
 from loraloom.combine.goal import EXACT, Goal
+from loraloom.combine.prune import part
 from loraloom.combine.request import CombineRequest, ResizeRequest
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "combine",
     "commonest_dtype",
     "distances",
+    "part",
     "rounding",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.bases import Base
 from loraloom.combine.change import Module, Weights
+from loraloom.combine.flatten import Flattened, flatten
 from loraloom.combine.goal import Goal
 from loraloom.combine.mixing import modules
 from loraloom.errors import EngineError, NothingApplied, WrongBase
@@ -25,6 +26,7 @@ class Combined:
     file: LoraFile
     modules: tuple[Module, ...] = field(repr=False)
     method: str  # in words
+    flattened: Flattened | None = None
 
     @property
     def error(self) -> float:
@@ -44,17 +46,26 @@ class Combined:
 
 
 def combine(
-    stack: Stack, base: Base, goal: Goal, *, weights: Weights | None = None, components: Iterable[str] | None = None, mix: str = ""
+    stack: Stack,
+    base: Base,
+    goal: Goal,
+    *,
+    weights: Weights | None = None,
+    components: Iterable[str] | None = None,
+    mix: str = "",
+    steps: int | None = None,
 ) -> Combined:
     """The stack as one network for `base`. `weights` gives the base's own weights, which some types need; `mix` is how the stack was
-    written, for the metadata.
+    written, for the metadata. With `steps` each strength counts with its mean over a run of so many.
 
-    Raises WrongBase for a network of another family, NotSupported for strengths that change by step and for a type that needs
-    weights where there are none, NothingApplied if nothing of it is left.
+    Raises WrongBase for a network of another family, NotSupported for strengths that change by step where there are no `steps`
+    and for a type that needs weights where there are none, NothingApplied if nothing of it is left.
     """
     for file, _ in stack:
         if file.base != base.family:
             raise WrongBase(f"{file.name} was read for {file.base!r}; the mix is for {base.title}")
+    flat = flatten(stack, steps) if steps else None
+    stack = flat.stack if flat else stack
     found = tuple(modules(stack, base, goal, weights, components))
     words = _words(stack)
     if not found and not words:
@@ -62,18 +73,19 @@ def combine(
         raise NothingApplied(f"{names}: every module of this mix is at strength 0 or left out; nothing is written")
     method = goal.words
     adapters = {module.target: module.adapter for module in found}
-    return Combined(LoraFile(adapters, _metadata(stack, method, mix), base.family, embeddings=words), found, method)
+    return Combined(LoraFile(adapters, _metadata(stack, method, mix, flat), base.family, embeddings=words), found, method, flat)
 
 
-def _metadata(stack: Stack, method: str, mix: str) -> dict[str, str]:
+def _metadata(stack: Stack, method: str, mix: str, flat: Flattened | None) -> dict[str, str]:
     """What it is made of. Trigger words are those of all networks, in order."""
     triggers = dict.fromkeys(
         word for file, _ in stack for part in file.metadata.get("modelspec.trigger_phrase", "").split(",") if (word := part.strip())
     )
     sources = [_source(file) for file, _ in stack]
+    means = {"flattened": {"steps": flat.steps, "mix": flat.mix}} if flat else {}
     told = {
         "modelspec.merged_from": ", ".join(file.name for file, _ in stack),
-        "loraloom.combined_from": json.dumps({"mix": mix, "method": method, "networks": sources}, ensure_ascii=False),
+        "loraloom.combined_from": json.dumps({"mix": mix, "method": method, **means, "networks": sources}, ensure_ascii=False),
     }
     if triggers:
         told["modelspec.trigger_phrase"] = ", ".join(triggers)

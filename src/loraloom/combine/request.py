@@ -53,6 +53,14 @@ class CombineRequest(Sized):
     mix: str = Field(max_length=100_000)  # as a prompt writes it: tags alone
     components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
     base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+    flatten: bool = False  # take the mean of strengths that change by step
+    steps: int | None = Field(default=None, ge=1, le=1000)  # of the run that the mean is of; None: the base's usual number
+
+    @model_validator(mode="after")
+    def _steps_of_a_mean(self) -> Self:
+        if self.steps is not None and not self.flatten:
+            raise ValueError("steps: are those of a mean; ask for one with flatten, or leave them out")
+        return self
 
 
 class ResizeRequest(Sized):

@@ -24,6 +24,11 @@ _OTHER_DEFAULTS = (28, None)
 Loader = Literal["auto", "native", "diffusers"]
 
 
+def usual_steps(family: str) -> int:
+    """How many steps a picture takes where nobody says how many."""
+    return _DEFAULTS.get(family, _OTHER_DEFAULTS)[0]
+
+
 @dataclass(frozen=True)
 class BaseFacts:
     """What a base is, and what it does where a request says nothing. Nothing here holds its tensors."""

@@ -1,6 +1,5 @@
 """How much of a file fits a base, module by module and block by block, and why the rest does not."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,18 +106,19 @@ def _refused(found: Detection, base: Base) -> str:
 
 
 def _coverage(base: Base, applied: frozenset[str]) -> Iterator[Coverage]:
-    names = _block_names(base)
     for component in base.components:
         layers = [layer for layer in base.layers if layer.target.component == component]
         have = [layer for layer in layers if str(layer.target) in applied]
         if not have:
             yield Coverage(component, 0, ())
             continue
-        blocks = dict.fromkeys(names[layer.third, layer.block] for layer in layers)
+        blocks: dict[str, list[Layer]] = {}
+        for layer in layers:
+            blocks.setdefault(_block_name(layer, base), []).append(layer)
         yield Coverage(
             component,
             len(have),
-            tuple(_block(name, [layer for layer in layers if names[layer.third, layer.block] == name], applied) for name in blocks),
+            tuple(_block(name, inside, applied) for name, inside in blocks.items()),
         )
 
 
@@ -130,16 +130,6 @@ def _block(name: str, layers: list[Layer], applied: frozenset[str]) -> Block:
     return Block(name, *(Share(len(applied.intersection(each)), len(each)) for each in (attention, rest)))
 
 
-def _block_names(base: Base) -> dict[tuple[str | None, int | None], str]:
-    """By third and block of a layer; text encoders have neither."""
-    counted: Counter[str] = Counter()
-    found: dict[tuple[str | None, int | None], str] = {(None, None): "all"}
-    places = {(layer.third, layer.block) for layer in base.layers if layer.third is not None}
-    for third, block in sorted(places, key=lambda place: (place[1] is None, place[1] or 0)):
-        assert third is not None
-        if block is None:
-            found[third, block] = third
-        else:
-            found[third, block] = f"{'M' if third == 'mid' else third.upper()}{counted[third]:02}"
-            counted[third] += 1
-    return found
+def _block_name(layer: Layer, base: Base) -> str:
+    """What stands before and after the blocks goes by its third; text encoders have neither."""
+    return base.block_names[layer.block] if layer.block is not None else layer.third or "all"
