@@ -11,31 +11,18 @@ from sd3 import load_sd3, lora_tensors, write_lora
 
 from loraloom import GridRequest, read_recipe
 from loraloom.bases import SD1
-from loraloom.cli import EXIT_CODES, main
+from loraloom.cli import EXIT_CODES
 from loraloom.cli.output import Output
 
 
 @pytest.fixture
-def loraloom(monkeypatch, tmp_path, capsys, make_lora):
-    """Runs a command in a folder of its own with a few LoRAs in `./loras`; (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def loraloom(command, monkeypatch, tmp_path, make_lora):
+    """The command line with a few LoRAs in `./loras`."""
     monkeypatch.setenv("LORALOOM_BASE", "nano")
-    monkeypatch.setenv("COLUMNS", "160")
     make_lora(tmp_path / "loras" / "ink.safetensors", seed=1, metadata={"modelspec.trigger_phrase": "zvz, [bold]"})
     make_lora(tmp_path / "loras" / "sd.safetensors", SD1, rank=1)
     (tmp_path / "loras" / "text.safetensors").write_text("this is only a text")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["loraloom", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return command
 
 
 def test_generate_prints_where_the_pictures_are(loraloom):

@@ -1,32 +1,18 @@
 """`loraloom extract`, `resize` and `convert --type`: the path on stdout, the report beside it, exit codes as written."""
 
 import json
-import sys
 
 import pytest
 
 from loraloom import read
-from loraloom.cli import main
 
 
 @pytest.fixture
-def loraloom(monkeypatch, tmp_path, capsys, make_lora):
-    """Runs a command in a folder of its own with two LoRAs; (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def loraloom(command, tmp_path, make_lora):
+    """The command line with two LoRAs in `./loras`."""
     make_lora(tmp_path / "loras" / "ink.safetensors", seed=1)
     make_lora(tmp_path / "loras" / "neon.safetensors", seed=2)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["loraloom", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return command
 
 
 MIX = "<lora:ink:0.8><lora:neon:0.4>"
@@ -47,6 +33,14 @@ def test_json_has_a_row_for_each_module(loraloom):
     assert all(row["error"] <= 0.2 for row in document["rows"])
 
 
+def test_flatten_says_what_mix_the_file_has(loraloom):
+    code, _, err = loraloom("extract", "<lora:ink:0@1,1@4:te=0.5>", "mixed.safetensors", "--flatten", "--steps", 5)
+    assert code == 0
+    assert "flattened: the mean over 5 steps is <lora:ink:0.4:te=0.5>" in err
+    document = json.loads(loraloom("extract", "<lora:ink:0~1>", "x.safetensors", "--flatten", "--json")[1])
+    assert document["flattened"] == {"steps": 4, "mix": "<lora:ink:0.5>"}  # as many as nano usually takes
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -56,6 +50,9 @@ def test_json_has_a_row_for_each_module(loraloom):
         ((MIX, "x.safetensors", "--rank", "0"), 2, "rank: should be greater than or equal to 1"),
         (("<lora:nobody:1>", "x.safetensors"), 3, "no LoRA named"),
         (("<lora:ink:0~1>", "x.safetensors"), 5, "one strength for all steps"),
+        (("<lora:ink:0~1>", "x.safetensors"), 5, "give a number, or its mean: --flatten"),
+        ((MIX, "x.safetensors", "--steps", "4"), 2, "steps: are those of a mean"),
+        (("<lora:ink:0~1>", "x.safetensors", "--flatten", "--steps", "0"), 2, "steps: should be greater than or equal to 1"),
         (("words", "x.safetensors"), 2, "tags alone"),
         ((MIX, "x.safetensors", "--dialect", "koya"), 4, 'did you mean "kohya"'),
         ((MIX, "loras/ink.safetensors"), 6, "is there already"),

@@ -10,16 +10,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from loraloom.bases import SD1
-from loraloom.cli import main
 
 K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 
 @pytest.fixture
-def loraloom(monkeypatch, tmp_path, capsys, make_lora):
-    """Runs a command in a folder of its own with a few LoRAs in `./loras`; (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
+def loraloom(command, tmp_path, make_lora):
+    """The command line with a few LoRAs in `./loras`."""
     make_lora(tmp_path / "loras" / "ink.safetensors", seed=1, metadata={"modelspec.trigger_phrase": "zvz, [bold]"})
     make_lora(tmp_path / "loras" / "sd.safetensors", SD1, rank=1)
     (tmp_path / "loras" / "page.safetensors").write_text("<!doctype html>")
@@ -27,18 +24,7 @@ def loraloom(monkeypatch, tmp_path, capsys, make_lora):
     (tmp_path / "pickle.pt").write_bytes(b"PK\3\4" + b"x" * 40)
     tensors = load_file(tmp_path / "loras" / "ink.safetensors")
     save_file(tensors | {"strange\x1b[31m": np.ones(1, "f4")}, tmp_path / "partly.safetensors", {"ss_sd_model_name": "red\x1b[31m[bold]"})
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["loraloom", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return command
 
 
 def test_inspect_takes_names_of_the_library_and_paths(loraloom, tmp_path):

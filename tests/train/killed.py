@@ -3,12 +3,9 @@
 Children are forks of a process that has imported everything and trained nothing: importing takes longer than training.
 """
 
-import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib.figure  # noqa: F401 - imported once, before the forks
 import torch
@@ -18,47 +15,14 @@ from loraloom.bases import NANO
 from loraloom.bases.nano import model
 from loraloom.train import Progress, TrainConfig, train
 
+sys.path.append(str(Path(__file__).parent.parent))  # killing.py
+from killing import deadly, die, forked
+
 
 def job(pictures: Path, output: Path, *, resume: bool = False) -> TrainConfig:
     written = output.with_suffix(".safetensors").exists()  # killed after the file, before its state was removed
     paths = {"pictures": pictures, "output": output, "overwrite": written, "resume": resume}
     return TrainConfig(**paths, trigger="zvz", base="nano", steps=7, save_every=2, flip=True, dtype="float32")
-
-
-def forked(work: Callable[[], None]) -> int:
-    """The exit status of a child that did the work."""
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        try:
-            work()
-            sys.stdout.flush()
-            os._exit(0)
-        except BaseException as error:  # noqa: BLE001 - a forked child must end here
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def deadly(point: int) -> None:
-    """From here on the `point`-th fsync or rename is the last thing that this process does."""
-    calls = iter(range(1, 1_000_000))
-
-    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*values: Any, **named: Any) -> Any:
-            if next(calls) == point:
-                die()
-            return original(*values, **named)
-
-        return call
-
-    os.fsync = counted(os.fsync)
-    for name in ("rename", "replace"):
-        setattr(Path, name, counted(getattr(Path, name)))
 
 
 def main(pictures: Path, folder: Path, points: list[int]) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from loraloom.atomic import ASIDE, forget_leftovers, sync_folder
 from loraloom.bases import Base
 from loraloom.dialects.folder import replace_folder
 from loraloom.dialects.reading import read
@@ -21,7 +22,8 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) 
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".loraloom-", dir=output.parent) as folder:
+        forget_leftovers(output.parent)
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=output.parent) as folder:
             written = write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
             back = read(written, base, force=True)
             _compare(file, back, dialect)
@@ -29,6 +31,7 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) 
                 replace_folder(written, output)
             else:
                 written.replace(output)
+            sync_folder(output.parent)
     except OSError as error:
         raise WriteFailed(f"{output}: could not be written: {error.strerror or error}; nothing that was there has changed") from error
     return back
