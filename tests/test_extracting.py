@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from loraloom import ImageRequest, Session, read
 from loraloom.combine import CombineRequest
-from loraloom.errors import NotFound, NotSupported, PromptError, SettingsError, WriteFailed
+from loraloom.errors import NotFound, NothingApplied, NotSupported, PromptError, SettingsError, WriteFailed
 
 MIX = "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"
 
@@ -49,6 +50,27 @@ def test_rows_say_how_far_each_module_is(session, tmp_path):
     assert (told["mix"], told["method"]) == (MIX, "rank 2")
 
 
+def test_a_flattened_mix_is_the_mean_over_the_steps_of_each_strength(session, tmp_path):
+    """And what the file says that it is in tags gives the same tensors."""
+    mix = "<lora:ink:0~1:te=0@1,1@4><lora:neon:te=0.4:unet=1:in=0@1,2@3:start=2>"
+    found = session.extract(CombineRequest(mix=mix, flatten=True, steps=5), tmp_path / "x.safetensors")
+    assert (found.flattened.steps, found.flattened.mix) == (5, "<lora:ink:0.5:te=0.4><lora:neon:0.8:0.8:te=0.32:in=1.2>")
+    with safe_open(found.path, "np") as file:
+        told = json.loads(file.metadata()["loraloom.combined_from"])
+    assert (told["mix"], told["method"]) == (mix, "exact")
+    assert told["flattened"] == {"steps": 5, "mix": found.flattened.mix}
+    again = session.extract(CombineRequest(mix=found.flattened.mix), tmp_path / "again.safetensors")
+    assert load_file(found.path).keys() == load_file(again.path).keys()
+    assert all(np.array_equal(tensor, load_file(again.path)[key]) for key, tensor in load_file(found.path).items())
+
+
+def test_a_mean_is_over_the_steps_that_the_base_usually_takes(session, tmp_path):
+    """Nano takes 4, of which the third and the fourth have the network."""
+    found = session.extract(CombineRequest(mix="<lora:ink:0@1,1@3,9@7>", flatten=True), tmp_path / "x.safetensors")
+    assert (found.flattened.steps, found.flattened.mix) == (4, "<lora:ink:0.5>")
+    assert found.warnings == ("ink: 7 is beyond a run of 4 steps and counts for nothing",)
+
+
 @pytest.mark.parametrize("dialect", ["kohya", "peft", "lycoris", "comfyui", "peft-folder"])
 def test_every_naming_holds_it(session, tmp_path, dialect):
     found = session.extract(CombineRequest.of(mix=MIX, rank=3, dialect=dialect, components=("unet",)), tmp_path / "x.safetensors")
@@ -62,6 +84,8 @@ def test_every_naming_holds_it(session, tmp_path, dialect):
         ("", {}, PromptError, "tags alone"),
         ("<lora:inc:1>", {}, NotFound, 'did you mean "ink"'),
         ("<lora:ink:0~1>", {}, NotSupported, "one strength for all steps"),
+        ("<lora:ink:1>", {"steps": 4}, SettingsError, "steps: are those of a mean"),
+        ("<lora:ink:0@1,1@9>", {"flatten": True, "steps": 8}, NothingApplied, "at strength 0"),
         ("<lora:ink:1>", {"components": ("vae",)}, SettingsError, "no component 'vae'"),
         ("<lora:ink:1>", {"dtype": "int8"}, SettingsError, "dtype: .*'fp16', 'bf16' or 'fp32'"),
     ],

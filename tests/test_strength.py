@@ -197,3 +197,20 @@ def test_start_and_stop_make_a_strength_change():
     assert not Strength(stop=Position(0.5, "fraction")).is_constant
     assert Strength(start=Position(1, "step"), stop=Position(1, "fraction")).is_constant
     assert Strength.of(0.3).is_constant
+
+
+@given(strengths, st.none() | strengths, st.integers(1, 12))
+def test_flat_is_the_mean_over_the_steps_at_every_place(strength: Strength, also: Strength | None, steps: int):
+    """1e-9 of the largest number: means have 12 digits, and lbw multiplies by at most 1."""
+    both = strength if also is None else strength + also
+    flat = both.flat(steps)
+    assert flat.is_constant
+    for place in EVERYWHERE:
+        if both.lbw_blocks <= {25}:
+            values = [both.at(place, step, steps) for step in range(1, steps + 1)]
+            assert flat.at(place, 1, 1) == pytest.approx(math.fsum(values) / steps, abs=1e-9 * max(1, *map(abs, values)))
+
+
+def test_flat_leaves_a_strength_that_is_the_same_at_every_step():
+    strength = Strength(Schedule.of(0.1), te=Schedule.of(1 / 3), mid=Schedule.of(-2), lbw=LBW_PRESETS["MIDD"], dyn=4, module="unet")
+    assert strength.flat(7) == strength

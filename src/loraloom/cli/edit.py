@@ -81,8 +81,9 @@ def _changes(named: dict[str, str], given: list[str], out: list[str]) -> dict[st
 
     found: dict[str, str | None] = {}
     pairs = [item.partition("=") for item in given]
-    if wrong := next((key for key, mark, _ in pairs if not key.strip() or not mark), None):
-        raise SettingsError(f'--set takes KEY=VALUE, such as --set modelspec.title=Ink, not "{wrong}"')
+    for item, (key, mark, _) in zip(given, pairs, strict=True):
+        if not key.strip() or not mark:
+            raise SettingsError(f'--set takes KEY=VALUE, such as --set modelspec.title=Ink, not "{item}"')
     for key, value in (*named.items(), *((key.strip(), value) for key, _, value in pairs), *((key, "") for key in out)):
         if key in found:
             raise SettingsError(f"{key} is given twice; leave one out")
