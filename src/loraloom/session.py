@@ -182,7 +182,7 @@ class Session:
         """Change a file's metadata, or leave only a part of its modules; as `editing.edit` says. Raises WriteFailed for a LoRA that
         came with the program: the next version would bring it back."""
         path = self.locate(name)
-        if output is None and path.resolve().is_relative_to(packaged()):
+        if output is None and path.resolve().is_relative_to(packaged().resolve()):
             raise WriteFailed(f"{path.stem} came with loraloom and is not changed in its place; give a second name for a copy")
         found = edit(path, output, changes=changes, only=only, base=identify(base) if base else None, overwrite=overwrite)
         beside = read_sidecar(found.path).words if changes and changes.get(TRIGGER) else ()
