@@ -23,8 +23,8 @@ from loraloom.errors import LoraError
 from loraloom.tensorfile import Header
 
 OUT = "out.safetensors"
-FEW = [("extract", True), ("edit", True), ("prune", False)]  # with a file in its place before, or none
-MORE = [("extract", False), ("convert", True), ("convert", False), ("prune", True)]
+FEW = [("extract", True), ("edit", True)]  # with a file in its place before, or none
+MORE = [("extract", False), ("convert", True), ("convert", False), ("prune", True), ("prune", False)]
 COMMANDS = {
     "extract": ("extract", "<lora:ink:0.8><lora:neon:0.4>", OUT, "--overwrite"),
     "convert": ("convert", "ink.safetensors", OUT, "--dialect", "peft", "--overwrite"),

@@ -28,9 +28,8 @@ def rewrite(header: Header, path: Path, metadata: Mapping[str, str], names: Coll
     with replacing(path) as temporary:
         with opened(header.path) as source, temporary.open("xb") as target:
             target.write(beginning)
-            target.flush()
-            for start, stop in runs:
-                _copy(source, target, start, stop)
+            for block in _blocks(source, runs):
+                target.write(block)
             target.flush()
             os.fsync(target.fileno())
             _compare(temporary, beginning, source, runs)
@@ -77,24 +76,6 @@ def _places(header: Header, names: Collection[str]) -> dict[str, Entry]:
         found[name] = Entry(old.dtype, old.shape, position, position + old.stop - old.start)
         position = found[name].stop
     return found
-
-
-def _copy(source: IO[bytes], target: IO[bytes], start: int, stop: int) -> None:
-    """Within the system where it can (Linux), which takes half of the time; else block by block."""
-    while start < stop and hasattr(os, "copy_file_range"):
-        try:
-            count = os.copy_file_range(source.fileno(), target.fileno(), stop - start, offset_src=start)
-        except OSError as error:
-            if error.errno in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                break
-            raise
-        if count == 0:
-            break
-        start += count
-    target.seek(0, os.SEEK_END)
-    for block in _blocks(source, [(start, stop)]):
-        target.write(block)
-    target.flush()
 
 
 def _blocks(file: IO[bytes], runs: Collection[Run]) -> Iterator[bytes]:
