@@ -27,6 +27,7 @@ LAYERS = {
     "bases/model": 3,  # bases/*/model.py
     "lorafile": 2,
     "tensorfile": 1,
+    "basefile": 1,
     "peek": 1,
     "rewrite": 1,
     "pickled": 1,

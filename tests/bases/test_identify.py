@@ -31,6 +31,13 @@ def test_a_checkpoint_is_recognised_by_its_original_names(tmp_path, base):
         identify(str(tmp_path / "base.safetensors"))
 
 
+@pytest.mark.parametrize("name", [lambda layer: layer.target.module, lambda layer: layer.original], ids=["diffusers", "original"])
+def test_a_unet_alone_is_recognised_by_either_naming(tmp_path, name):
+    tensors = {f"{name(layer)}.weight": torch.zeros(layer.shape) for layer in NANO.layers if not layer.place.is_text}
+    save_file(tensors, tmp_path / "unet.safetensors")
+    assert identify(str(tmp_path / "unet.safetensors")) is NANO
+
+
 def test_what_is_no_base_is_an_error_that_names_the_nearest(tmp_path):
     with pytest.raises(BaseError, match='did you mean "sdxl"'):
         identify("sdlx")

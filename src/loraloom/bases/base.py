@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from loraloom.bases.singlefile import Kept
 from loraloom.strength import Place
 
 Third = Literal["in", "mid", "out"]
@@ -51,6 +52,7 @@ class Base:
     version: str  # ss_base_model_version
     architecture: str  # modelspec.architecture without "/lora"
     resolution: int  # pixels a side that it was trained at
+    single_file: Mapping[str, Kept] = field(default_factory=dict, repr=False)  # each component in a checkpoint of one file
 
     @cached_property
     def by_target(self) -> Mapping[Target, Layer]:

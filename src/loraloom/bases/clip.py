@@ -1,9 +1,18 @@
 """Module names of transformers' CLIP text encoders, as files write them: with `text_model`, which transformers 5 dropped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from loraloom.bases.base import Kind, Layer, Target
+from loraloom.bases.singlefile import Place
+
+_OPENCLIP = {
+    "layer_norm1": "ln_1",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,24 @@ class TextEncoder:
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self._walk())
+
+    def openclip(self) -> Mapping[str, Place]:
+        """Where OpenCLIP, which trained the larger encoders, keeps each parameter of these layers."""
+        found = {
+            "text_model.embeddings.token_embedding.weight": Place("token_embedding.weight"),
+            "text_model.embeddings.position_embedding.weight": Place("positional_embedding"),
+        }
+        if self.projection:
+            found["text_projection.weight"] = Place("text_projection", turned=True)
+        for parameter in ("weight", "bias"):
+            found[f"text_model.final_layer_norm.{parameter}"] = Place(f"ln_final.{parameter}")
+            for index in range(self.depth):
+                ours, theirs = f"text_model.encoder.layers.{index}", f"transformer.resblocks.{index}"
+                for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
+                    found[f"{ours}.self_attn.{name}.{parameter}"] = Place(f"{theirs}.attn.in_proj_{parameter}", part)
+                for name, original in _OPENCLIP.items():
+                    found[f"{ours}.{name}.{parameter}"] = Place(f"{theirs}.{original}.{parameter}")
+        return found
 
     def _walk(self) -> Iterator[Layer]:
         def layer(name: str, kind: Kind, *shape: int) -> Layer:

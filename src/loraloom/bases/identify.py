@@ -5,10 +5,10 @@ from pathlib import Path
 
 from loraloom.bases import BASES
 from loraloom.bases.base import Base
+from loraloom.bases.singlefile import UNET
 from loraloom.errors import BaseError, suggestion
 from loraloom.tensorfile import Header
 
-_CHECKPOINT = "model.diffusion_model."
 Shape = tuple[int, ...]
 
 
@@ -21,29 +21,34 @@ def identify(source: str) -> Base:
     if named is not None:
         return named
     path = Path(source).expanduser()
-    if path.is_dir():
-        shapes = {key: shape for file in sorted((path / "unet").glob("*.safetensors")) for key, shape in Header.read(file).shapes.items()}
-        found = _by_shapes(shapes, original=False)
-    elif path.is_file():
-        shapes = {key.removeprefix(_CHECKPOINT): shape for key, shape in Header.read(path).shapes.items() if key.startswith(_CHECKPOINT)}
-        found = _by_shapes(shapes, original=True)
-    else:
+    if not path.exists():
         families = [base.family for base in BASES]
         known = ", ".join(families)
         raise BaseError(
             f"{source}: no such folder, file or family{suggestion(source, families) or f'; the families with a table are {known}'}"
         )
+    found = recognised(path)
     if found is None:
         titles = ", ".join(base.title for base in BASES)
         raise BaseError(f"{source}: this base has the modules of no family that has a table here ({titles}); name the family instead")
     return found
 
 
-def _by_shapes(shapes: Mapping[str, Shape], *, original: bool) -> Base | None:
-    """The base whose every denoiser layer is there with its shape."""
+def recognised(path: Path) -> Base | None:
+    """The family of a folder or a file, or None. Raises FileError for a damaged file."""
+    if path.is_dir():
+        return by_unet(
+            {key: shape for file in sorted((path / "unet").glob("*.safetensors")) for key, shape in Header.read(file).shapes.items()}
+        )
+    return by_unet(Header.read(path).shapes)
+
+
+def by_unet(shapes: Mapping[str, Shape]) -> Base | None:
+    """The base whose every UNet layer is there with its shape, under diffusers' names or the original ones."""
+    inner = {key.removeprefix(UNET.prefix): shape for key, shape in shapes.items() if key.startswith(UNET.prefix)} or shapes
     for base in BASES:
         layers = [layer for layer in base.layers if not layer.place.is_text]
-        names = (layer.original if original else layer.target.module for layer in layers)
-        if all(shapes.get(f"{name}.weight") == layer.shape for name, layer in zip(names, layers, strict=True)):
-            return base
+        for names in ([layer.target.module for layer in layers], [layer.original for layer in layers]):
+            if all(inner.get(f"{name}.weight") == layer.shape for name, layer in zip(names, layers, strict=True)):
+                return base
     return None

@@ -1,5 +1,6 @@
 """nano: random weights in SD 1.x's layout, made on the fly, for everything that does not need looks."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -16,4 +17,5 @@ NANO = Base(
     version="loraloom_nano_1",
     architecture="loraloom-nano-1",
     resolution=16,
+    single_file={"unet": singlefile.UNET, "text_encoder": singlefile.CLIP},
 )

@@ -1,5 +1,6 @@
 """nanoxl: random weights in SDXL's layout, made on the fly: its blocks, its two text encoders, its pooled text vector."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -26,4 +27,9 @@ NANOXL = Base(
     version="loraloom_nanoxl_1",
     architecture="loraloom-nanoxl-1",
     resolution=16,
+    single_file={
+        "unet": singlefile.UNET,
+        "text_encoder": singlefile.CLIP_OF_TWO,
+        "text_encoder_2": singlefile.Kept(singlefile.OPENCLIP_OF_TWO, TEXT_2.openclip()),
+    },
 )

@@ -1,5 +1,6 @@
 """SD 1.x: a UNet of four levels, cross-attention 768 wide, and CLIP ViT-L/14's text encoder."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -16,4 +17,5 @@ SD1 = Base(
     version="sd_v1",
     architecture="stable-diffusion-v1",
     resolution=512,
+    single_file={"unet": singlefile.UNET, "text_encoder": singlefile.CLIP},
 )

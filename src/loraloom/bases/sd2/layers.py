@@ -1,5 +1,6 @@
 """SD 2.x: SD 1.x's UNet with Linear projections and cross-attention 1024 wide, and OpenCLIP ViT-H/14 without its last layer."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -16,4 +17,5 @@ SD2 = Base(
     version="sd_v2",
     architecture="stable-diffusion-v2-512",
     resolution=512,
+    single_file={"unet": singlefile.UNET, "text_encoder": singlefile.Kept(singlefile.OPENCLIP, TEXT.openclip())},
 )

@@ -1,5 +1,6 @@
 """SDXL: a UNet of three levels, the outer one without attention, and two text encoders: CLIP ViT-L/14 and OpenCLIP bigG/14."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -19,4 +20,9 @@ SDXL = Base(
     version="sdxl_base_v1-0",
     architecture="stable-diffusion-xl-v1-base",
     resolution=1024,
+    single_file={
+        "unet": singlefile.UNET,
+        "text_encoder": singlefile.CLIP_OF_TWO,
+        "text_encoder_2": singlefile.Kept(singlefile.OPENCLIP_OF_TWO, TEXT_2.openclip()),
+    },
 )

@@ -1,5 +1,6 @@
 """tiny: the embedded base. SD 1.x's layout at a fraction of its size; made by tools/tiny_base."""
 
+from loraloom.bases import singlefile
 from loraloom.bases.base import Base
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.unet import UNet
@@ -17,4 +18,5 @@ TINY = Base(
     version="loraloom_tiny_1",
     architecture="loraloom-tiny-1",
     resolution=64,
+    single_file={"unet": singlefile.UNET, "text_encoder": singlefile.CLIP},
 )
