@@ -1,4 +1,5 @@
-"""A mix of networks as one new file, or one network at a smaller size: written, read back, and compared with what it comes from."""
+"""A mix of networks, the difference of two checkpoints, or one network at a smaller size, as one new file: written, read back, and
+compared with what it comes from."""
 
 import json
 from collections import Counter
@@ -7,8 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraloom import dialects
+from loraloom.basefile import BaseFile
 from loraloom.bases import Base
-from loraloom.combine import Combined, CombineRequest, Module, ResizeRequest, Weights, combine, commonest_dtype, distances
+from loraloom.combine import (
+    Combined,
+    CombineRequest,
+    Module,
+    OnModule,
+    ResizeRequest,
+    Weights,
+    combine,
+    commonest_dtype,
+    difference,
+    distances,
+)
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
 from loraloom.errors import SettingsError
@@ -18,12 +31,12 @@ from loraloom.strength import Strength
 
 @dataclass(frozen=True)
 class Row:
-    """One module of what was written. Errors are relative to the mix (Frobenius)."""
+    """One module of what was written. Errors are relative to the change that was to be written (Frobenius)."""
 
     module: str
     type: str
     rank: int  # 0 for what has none
-    ranks: int  # of the mix
+    ranks: int  # of the mix; 0 for a difference of checkpoints
     error: float  # of the approximation
     written: float  # of the approximation and of the rounding to the dtype
 
@@ -38,7 +51,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was written, and how far it is from the mix."""
+    """What was written, and how far it is from what it is made of."""
 
     path: Path
     base: str
@@ -72,16 +85,36 @@ def extract(
     `output` gets its name only after it was read back and has every module. Raises what `combine` raises, SettingsError,
     DialectCannotHold, WriteFailed if something is there already.
     """
-    dialects.by_name(request.dialect)
-    names = base.components if request.components is None else request.components
-    if unknown := [name for name in names if name not in base.components]:
-        raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
+    names = _components(base, output, request, overwrite)
     if request.flatten and request.steps is None:
         raise SettingsError("the mean of a strength depends on the steps of the run; say how many")
-    refuse_existing(output, overwrite=overwrite)
     found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
-    return _written(found, base, output, request.dialect, DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")], warnings)
+    return _written(found, base, output, request.dialect, _dtype(request), warnings)
+
+
+def extract_difference(
+    before: BaseFile,
+    after: BaseFile,
+    output: Path,
+    request: CombineRequest,
+    *,
+    on_module: OnModule | None = None,
+    overwrite: bool = False,
+) -> Extracted:
+    """Write what turns the base `before` into `after`, which are the request's `base` and `tuned`, as one network.
+
+    As `extract`; raises what `difference` raises. What the dialect cannot hold ends it at once, not after the last module.
+    """
+    base, kind = before.base, dialects.by_name(request.dialect)
+    if base is after.base:
+        _components(base, output, request, overwrite)
+
+    def check(module: Module) -> None:
+        kind.write_tensors(module.adapter, base.by_target[module.target], base)
+
+    found = difference(before, after, request.goal, components=request.components, check=check, on_module=on_module)
+    return _written(found, base, output, request.dialect, _dtype(request), found.notes)
 
 
 def resize(
@@ -101,6 +134,20 @@ def resize(
         left_out = (f"{file.name}: left out, because it fits nothing: {file.unknown[0]}{more}",)
     dtype = DTYPES[request.dtype] if request.dtype else commonest_dtype(file)
     return _written(found, base, output, request.dialect, dtype, (*file.warnings, *left_out))
+
+
+def _components(base: Base, output: Path, request: CombineRequest, overwrite: bool) -> tuple[str, ...]:
+    """Those of the request, or all. What can be known to be wrong before the work begins is raised here."""
+    dialects.by_name(request.dialect)
+    names = base.components if request.components is None else request.components
+    if unknown := [name for name in names if name not in base.components]:
+        raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
+    refuse_existing(output, overwrite=overwrite)
+    return names
+
+
+def _dtype(request: CombineRequest) -> str:
+    return DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")]
 
 
 def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str, warnings: tuple[str, ...]) -> Extracted:

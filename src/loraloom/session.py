@@ -3,25 +3,27 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
+from loraloom.basefile import BaseFile, open_base
 from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
+from loraloom.bases.tiny.model import folder as tiny_folder
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
 from loraloom.catalogue.sidecar import read_sidecar
-from loraloom.combine import EXACT, CombineRequest, Goal, ResizeRequest
+from loraloom.combine import EXACT, CombineRequest, Goal, OnModule, ResizeRequest
 from loraloom.converting import Converted, convert
 from loraloom.dialects.fields import TRIGGER
 from loraloom.editing import Edited, edit
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
-from loraloom.errors import BaseError, NotFound, PromptError, SettingsError, WriteFailed
-from loraloom.extracting import Extracted, extract, resize
+from loraloom.errors import BaseError, NotFound, NotSupported, PromptError, SettingsError, WriteFailed
+from loraloom.extracting import Extracted, extract, extract_difference, resize
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
@@ -191,30 +193,52 @@ class Session:
             return replace(found, warnings=(*found.warnings, told))
         return found
 
-    def extract(self, request: CombineRequest, output: Path, *, overwrite: bool = False) -> Extracted:
-        """Save the request's mix as one file. Its base is opened for types that need its weights. The mean of strengths that
-        change is that over the steps which the base usually takes, where the request does not say how many.
+    def extract(self, request: CombineRequest, output: Path, *, on_module: OnModule | None = None, overwrite: bool = False) -> Extracted:
+        """Save the request's mix, or what turns its base into its tuned checkpoint, as one file. Weights are read from the base's
+        files where that is possible, else the base is opened. The mean of strengths that change is that over the steps which the
+        base usually takes, where the request does not say how many. `on_module` follows the modules of a difference.
 
-        Raises PromptError for words that are no tags, and what `extracting.extract` raises.
+        Raises PromptError for words that are no tags, NotSupported for a tuned checkpoint where paths are not allowed, and what
+        `extracting` raises.
         """
+        if request.tuned is not None:
+            assert request.base is not None
+            if not self._paths:
+                raise NotSupported("two checkpoints are compared by the command line and the library; a server only takes mixes")
+            with self._base_file(request.base, opening=False) as before, self._base_file(request.tuned, opening=False) as after:
+                return extract_difference(before, after, output, request, on_module=on_module, overwrite=overwrite)
         named = self._mixed(request.mix)
-        held = self._open(request.base) if request.base else None
-        files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
-        family = held.base if held else by_family(files[0].base)
-        assert family is not None
-        if request.flatten and request.steps is None:
-            request = request.model_copy(update={"steps": usual_steps(family.family)})
-        stack = tuple(zip(files, (strength for _, strength in named), strict=True))
-        return extract(stack, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
+        with self._base_file(request.base, opening=True) if request.base else nullcontext() as held:
+            files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
+            family = held.base if held else by_family(files[0].base)
+            assert family is not None
+            if request.flatten and request.steps is None:
+                request = request.model_copy(update={"steps": usual_steps(family.family)})
+            stack = tuple(zip(files, (strength for _, strength in named), strict=True))
+            return extract(stack, family, output, request, weights=held.weight if held else None, overwrite=overwrite)
 
     def resize(self, name: str | Path, request: ResizeRequest, output: Path, *, overwrite: bool = False) -> Extracted:
-        """Write a file at the size of the request; as `extracting.resize` says. Its base is opened for types that need its weights."""
-        held = self._open(request.base) if request.base else None
-        file = dialects.read(self.locate(name), held.base if held else None)
-        family = held.base if held else by_family(file.base)
-        if family is None:
-            raise BaseError(f"{file.name}: the family {file.base!r} has no table here")
-        return resize(file, family, output, request, weights=held.weights if held else None, overwrite=overwrite)
+        """Write a file at the size of the request; as `extracting.resize` says. Its base gives the weights that some types need."""
+        with self._base_file(request.base, opening=True) if request.base else nullcontext() as held:
+            file = dialects.read(self.locate(name), held.base if held else None)
+            family = held.base if held else by_family(file.base)
+            if family is None:
+                raise BaseError(f"{file.name}: the family {file.base!r} has no table here")
+            return resize(file, family, output, request, weights=held.weight if held else None, overwrite=overwrite)
+
+    @contextmanager
+    def _base_file(self, source: str, *, opening: bool) -> Iterator[BaseFile]:
+        """A base's weights from its files; `opening`: from the opened base where it has none here that can be read."""
+        path = tiny_folder() if source == "tiny" else Path(source).expanduser()
+        local = path.exists() and source != "nano"
+        if not (local or opening or source in EMBEDDED):
+            raise BaseError(f"{source}: no such folder or file; two checkpoints are compared where both are on this computer")
+        with ExitStack() as stack:
+            file = None
+            if local:
+                with nullcontext() if not opening else suppress(BaseError):
+                    file = stack.enter_context(open_base(path))
+            yield file or self._open(source).file
 
     def _mixed(self, mix: str) -> Named:
         """The networks of a text that is tags alone."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from loraloom import read
 
@@ -87,3 +88,41 @@ def test_convert_names_the_farthest_module(loraloom):
     code, _, err = loraloom("convert", "full.safetensors", "x.safetensors", "--type", "lora", "--rank", 2)
     assert code == 0
     assert "approximated: 60 modules, the farthest by " in err
+
+
+def test_two_checkpoints_take_no_mix(loraloom, tmp_path, nano):
+    nano.save_pretrained(tmp_path / "before")
+    weight = nano.unet.conv_in.weight
+    kept = weight.detach().clone()
+    weight.data += torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    nano.save_pretrained(tmp_path / "after")
+    weight.data.copy_(kept)
+    code, out, err = loraloom("extract", "--base", "before", "--tuned", "after", "tuned.safetensors", "--rank", 4)
+    assert (code, out) == (0, "tuned.safetensors\n")
+    assert "lora on 1 modules, rank 4, float16 (rank 4)" in err
+    assert "from the difference: " in err
+    arguments = ("extract", "--base", "nano", "--tuned", "after", "x.safetensors", "--error", 0.1, "--components", "unet", "--json")
+    document = json.loads(loraloom(*arguments)[1])
+    assert [row["module"] for row in document["rows"]] == ["unet.conv_in"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--tuned", "tiny", "--rank", "4", "--base", "nano", MIX, "x.safetensors"), 2, "there is no mix beside it"),
+        (("--tuned", "tiny", "--rank", "4", "--base", "nano"), 2, "the name of the new file is missing"),
+        (("--tuned", "tiny", "--rank", "4", "x.safetensors"), 2, "give the base too"),
+        (("--tuned", "tiny", "--base", "nano", "x.safetensors"), 2, "give a rank or an error"),
+        (("--tuned", "tiny", "--rank", "4", "--base", "nano", "x.safetensors"), 5, "nano is loraloom nano 1, tiny is loraloom tiny 1"),
+        (("--tuned", "nano", "--rank", "4", "--base", "nano", "x.safetensors"), 5, "have the same weights"),
+        (("--tuned", "loras/ink.safetensors", "--rank", "4", "--base", "nano", "x.safetensors"), 5, "this is a LoRA"),
+        (("--tuned", "none.safetensors", "--rank", "4", "--base", "nano", "x.safetensors"), 5, "no such folder or file"),
+        (("x.safetensors",), 2, "there is 'x.safetensors' alone"),
+        ((), 2, "nothing is given"),
+    ],
+)
+def test_mistakes_with_two_checkpoints_are_a_message_and_an_exit_code(loraloom, tmp_path, arguments, code, text):
+    found, out, err = loraloom("extract", *arguments)
+    assert (found, out) == (code, "")
+    assert text in err
+    assert not (tmp_path / "x.safetensors").exists()

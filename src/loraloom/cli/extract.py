@@ -1,7 +1,10 @@
-"""`loraloom extract`: a mix of networks as one new file."""
+"""`loraloom extract`: a mix of networks, or what turns one checkpoint into another, as one new file."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,12 +13,18 @@ from loraloom.cli import options
 from loraloom.cli.show import print_json, print_notes
 
 if TYPE_CHECKING:
+    from loraloom.combine import OnModule
     from loraloom.extracting import Extracted
 
 
 def extract(
-    mix: Annotated[str, typer.Argument(help='The mix as a prompt writes it: "<lora:a:0.8><lora:b:te=0.4:unet=1>".', show_default=False)],
-    output: options.NewFile,
+    mix: Annotated[
+        str | None,
+        typer.Argument(
+            help='The mix as a prompt writes it: "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"; none with --tuned.', show_default=False
+        ),
+    ] = None,
+    output: Annotated[str | None, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Lose nothing: ranks add up. (what is done if none of these is given)")] = False,
     rank: options.Rank = None,
     error: options.Error = None,
@@ -28,7 +37,13 @@ def extract(
     dtype: Annotated[
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: fp32 with --exact, else fp16)", show_default=False)
     ] = None,
-    base: options.WeightsOf = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base of --tuned, or of types whose change depends on its weights.", show_default=False)
+    ] = None,
+    tuned: Annotated[
+        str | None,
+        typer.Option(help="Instead of a mix: what turns --base into this checkpoint, a folder or a file.", show_default=False),
+    ] = None,
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Take the mean of strengths that change by step: a file has one for all.")
     ] = False,
@@ -40,17 +55,22 @@ def extract(
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
 ) -> None:
-    """Save a mix of LoRAs as one new file, and say how far it is from the mix."""
+    """Save a mix of LoRAs as one new file, or the LoRA that makes one checkpoint of another; and say how far it is from that.
+
+    A mix: loraloom extract "<lora:ink:0.8><lora:neon:0.4>" OUTPUT. Two checkpoints: loraloom extract --base A --tuned B --rank 64 OUTPUT.
+    """
     from loraloom.combine import CombineRequest
     from loraloom.errors import SettingsError
     from loraloom.session import Session
 
     if exact and any(size is not None for size in (rank, error, energy)):
         raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
+    mix, output = _arguments(mix, output, tuned)
     session = Session(lora_folders=lora_folder or ())
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
     request = CombineRequest.of(
-        mix=mix,
+        mix=mix or "",
+        tuned=tuned,
         rank=rank,
         error=error,
         energy=energy,
@@ -64,8 +84,37 @@ def extract(
         flatten=flatten,
         steps=steps,
     )
-    found = session.extract(request, output.expanduser(), overwrite=overwrite)
-    print_extracted(found, "the mix", as_json=as_json)
+    with _bar(shown=tuned is not None) as on_module:
+        found = session.extract(request, Path(output).expanduser(), on_module=on_module, overwrite=overwrite)
+    print_extracted(found, "the mix" if tuned is None else "the difference", as_json=as_json)
+
+
+def _arguments(mix: str | None, output: str | None, tuned: str | None) -> tuple[str | None, str]:
+    """With --tuned, the one argument that is given is the output. Raises SettingsError for one too many or too few."""
+    from loraloom.errors import SettingsError
+
+    if tuned is not None:
+        if mix is None or output is not None:
+            what = f"there is no mix beside it, and there is {mix!r}" if output is not None else "the name of the new file is missing"
+            raise SettingsError(f"--tuned: {what}: loraloom extract --base A --tuned B --rank 64 OUTPUT")
+        return None, mix
+    if mix is None or output is None:
+        what = f"there is {mix!r} alone" if mix is not None else "nothing is given"
+        raise SettingsError(f'{what}: loraloom extract "<lora:ink:0.8><lora:neon:0.4>" OUTPUT, or --base A --tuned B --rank 64 OUTPUT')
+    return mix, output
+
+
+@contextmanager
+def _bar(*, shown: bool) -> "Iterator[OnModule]":
+    """The modules that are done, on stderr; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("comparing modules", total=None)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
 def print_extracted(found: "Extracted", source: str, *, as_json: bool) -> None:

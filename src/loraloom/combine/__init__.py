@@ -1,8 +1,9 @@
 """LoRAs -> LoRA: the same change in another form, and several changes as one."""
 
 from loraloom.combine.change import Module, Weights
-from loraloom.combine.combining import Combined, combine
+from loraloom.combine.combining import Combined, OnModule, combine
 from loraloom.combine.convert import as_type, commonest_dtype, rounding
+from loraloom.combine.difference import difference
 from loraloom.combine.distance import distances
 from loraloom.combine.forms import TYPES
 from loraloom.combine.goal import EXACT, Goal
@@ -16,11 +17,13 @@ __all__ = [
     "Combined",
     "Goal",
     "Module",
+    "OnModule",
     "ResizeRequest",
     "Weights",
     "as_type",
     "combine",
     "commonest_dtype",
+    "difference",
     "distances",
     "part",
     "rounding",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from loraloom.lorafile import Embeddings, LoraFile, Stack
 if TYPE_CHECKING:
     from torch import Tensor
 
+OnModule = Callable[[int, int], None]  # modules that are done, of how many; what it raises ends the work
+
 
 @dataclass(frozen=True)
 class Combined:
@@ -27,6 +29,7 @@ class Combined:
     modules: tuple[Module, ...] = field(repr=False)
     method: str  # in words
     flattened: Flattened | None = None
+    notes: tuple[str, ...] = ()  # what is not in it, in sentences
 
     @property
     def error(self) -> float:

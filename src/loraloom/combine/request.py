@@ -48,11 +48,13 @@ class Sized(BaseModel):
 
 
 class CombineRequest(Sized):
-    """A mix that becomes one network."""
+    """A mix, or what turns `base` into `tuned`, that becomes one network. The difference of two checkpoints needs a rank, an error or an
+    energy, as no exact LoRA of it is small; or the type `full`."""
 
-    mix: str = Field(max_length=100_000)  # as a prompt writes it: tags alone
+    mix: str = Field(default="", max_length=100_000)  # as a prompt writes it: tags alone
+    tuned: str | None = Field(default=None, min_length=1)  # instead of a mix: the base after training, a folder or a checkpoint
     components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
-    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+    base: str | None = Field(default=None, min_length=1)  # of `tuned`; in a mix for types whose change depends on its weights
     flatten: bool = False  # take the mean of strengths that change by step
     steps: int | None = Field(default=None, ge=1, le=1000)  # of the run that the mean is of; None: the base's usual number
 
@@ -60,6 +62,19 @@ class CombineRequest(Sized):
     def _steps_of_a_mean(self) -> Self:
         if self.steps is not None and not self.flatten:
             raise ValueError("steps: are those of a mean; ask for one with flatten, or leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.tuned is None:
+            return self
+        if self.mix or self.flatten:
+            what = "there is a mix too" if self.mix else "flatten is for a mix"
+            raise ValueError(f"tuned: {what}; a file is made of one of the two")
+        if self.base is None:
+            raise ValueError("tuned: give the base too, the checkpoint before it was trained")
+        if self.goal.exact and self.type != "full":
+            raise ValueError("tuned: give a rank or an error; the whole difference of two checkpoints (type full) is as large as they are")
         return self
 
 

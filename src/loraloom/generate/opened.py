@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from loraloom.bases import Base, Target
+from loraloom.basefile import BaseFile
+from loraloom.bases import Base
 from loraloom.engine import Engine, Fallback
-from loraloom.engine.live import live_modules, recognise, weight_of
+from loraloom.engine.live import components, recognise
 from loraloom.errors import NotSupported
 from loraloom.generate.draw import Source, Style, own_sampler, usual_side
 from loraloom.generate.pipeline import painter
 from loraloom.generate.request import Drawing
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
 
 # Steps and guidance by family; guidance None is the pipeline's own.
 _DEFAULTS: Mapping[str, tuple[int, float | None]] = {"tiny": (20, 2.5), "nano": (4, 2.5), "sd1": (25, 7.5)}
@@ -59,15 +56,11 @@ class Opened:
         """Raises NotSupported as `base` does, and for a pipeline that carries PEFT layers."""
         return Engine(self.pipeline, self.base)
 
-    def weights(self, target: Target) -> "Tensor":
-        """A module's own weight, as it is while nothing is attached; raises NotSupported for one that this pipeline does not have."""
-        if target not in self._modules:
-            raise NotSupported(f"{self.model} has no module {target}")
-        return weight_of(self._modules[target]).detach()
-
-    @cached_property
-    def _modules(self) -> "Mapping[Target, Module]":
-        return live_modules(self.pipeline, self.base)
+    @property
+    def file(self) -> BaseFile:
+        """Its weights as they are while nothing is attached. Raises NotSupported as `base` does."""
+        found = {name: part.state_dict() for name, part in components(self.pipeline).items()}
+        return BaseFile(self.model, self.base, {f"{name}/{key}": tensor for name, held in found.items() for key, tensor in held.items()})
 
     @cached_property
     def known(self) -> bool:
