@@ -2,8 +2,9 @@
 compared with what it comes from."""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,7 +62,8 @@ class Extracted:
     types: Mapping[str, int]
     components: Mapping[str, int]  # modules of each
     ranks: tuple[int, int]  # smallest and largest
-    error: float  # of all modules together
+    error: float  # of all modules together, as combined
+    written: float  # of all modules together, as written
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
     flattened: Flat | None = None  # where the mix changes by step and its mean was asked for
@@ -79,16 +81,20 @@ def extract(
     *,
     weights: Weights | None = None,
     overwrite: bool = False,
+    on_module: OnModule | None = None,
+    room: int | None = None,
 ) -> Extracted:
     """Write the stack, which is the request's mix, as one network. `weights` are those of the base, for types that need them.
 
-    `output` gets its name only after it was read back and has every module. Raises what `combine` raises, SettingsError,
-    DialectCannotHold, WriteFailed if something is there already.
+    `output` gets its name only after it was read back and has every module; until the last `on_module` nothing is written.
+    Raises what `combine` raises, SettingsError, also for more than `room` bytes, DialectCannotHold, WriteFailed if something is
+    there already.
     """
     names = _components(base, output, request, overwrite)
     if request.flatten and request.steps is None:
         raise SettingsError("the mean of a strength depends on the steps of the run; say how many")
-    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps)
+    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps, on_module=on_module)
+    _require_room(found, _dtype(request), room)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
     return _written(found, base, output, request.dialect, _dtype(request), warnings)
 
@@ -164,10 +170,24 @@ def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str
         dict(Counter(module.target.component for module in found.modules)),
         found.ranks,
         found.error,
+        _together(found, rows),
         rows,
         (*warnings, *(flat.warnings if flat else ())),
         Flat(flat.steps, flat.mix) if flat else None,
     )
+
+
+def _require_room(found: Combined, dtype: str, room: int | None) -> None:
+    needed = found.file.nbytes * (4 if dtype == "float32" else 2) // 4
+    if room is not None and needed > room:
+        raise SettingsError(f"the file would have {needed >> 20:,} MiB, more than {room >> 20:,}; give a rank or an error")
+
+
+def _together(found: Combined, rows: Sequence[Row]) -> float:
+    """The error of all modules together as written, as `Combined.error` is as combined."""
+    norms = [module.norm for module in found.modules]
+    whole = math.hypot(*norms)
+    return math.hypot(*(row.written * norm for row, norm in zip(rows, norms, strict=True))) / whole if whole else 0.0
 
 
 def _resized(file: LoraFile, found: Combined) -> dict[str, str]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loraloom import dialects
 from loraloom.basefile import BaseFile, open_base
+from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.bases.tiny.model import folder as tiny_folder
 from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, own_strength
 from loraloom.catalogue.inspecting import Fit, Inspection
 from loraloom.catalogue.sidecar import read_sidecar
-from loraloom.combine import EXACT, CombineRequest, Goal, OnModule, ResizeRequest
+from loraloom.combine import EXACT, CombineRequest, Curve, Goal, OnModule, ResizeRequest, Weights, curve
 from loraloom.converting import Converted, convert
 from loraloom.dialects.fields import TRIGGER
 from loraloom.editing import Edited, edit
@@ -193,10 +194,12 @@ class Session:
             return replace(found, warnings=(*found.warnings, told))
         return found
 
-    def extract(self, request: CombineRequest, output: Path, *, on_module: OnModule | None = None, overwrite: bool = False) -> Extracted:
+    def extract(
+        self, request: CombineRequest, output: Path, *, on_module: OnModule | None = None, overwrite: bool = False, room: int | None = None
+    ) -> Extracted:
         """Save the request's mix, or what turns its base into its tuned checkpoint, as one file. Weights are read from the base's
         files where that is possible, else the base is opened. The mean of strengths that change is that over the steps which the
-        base usually takes, where the request does not say how many. `on_module` follows the modules of a difference.
+        base usually takes, where the request does not say how many. `on_module` follows the modules; `room` limits a mix's bytes.
 
         Raises PromptError for words that are no tags, NotSupported for a tuned checkpoint where paths are not allowed, and what
         `extracting` raises.
@@ -207,6 +210,25 @@ class Session:
                 raise NotSupported("two checkpoints are compared by the command line and the library; a server only takes mixes")
             with self._base_file(request.base, opening=False) as before, self._base_file(request.tuned, opening=False) as after:
                 return extract_difference(before, after, output, request, on_module=on_module, overwrite=overwrite)
+        with self._stacked(request) as (full, stack, base, weights):
+            return extract(stack, base, output, full, weights=weights, overwrite=overwrite, on_module=on_module, room=room)
+
+    def curve(self, request: CombineRequest, on_module: OnModule | None = None) -> Curve:
+        """How far the request's mix would be from its file at every rank, whatever the request's own goal is; nothing is written.
+
+        Raises as `extract` does.
+        """
+        with self._stacked(request) as (full, stack, base, weights):
+            return curve(stack, base, weights=weights, components=full.components, steps=full.steps, on_module=on_module)
+
+    def check_mix(self, request: CombineRequest) -> None:
+        """Raise what `extract` would raise of a mix before it reads a file: mistakes in it, unknown LoRAs, an unknown dialect."""
+        self._mixed(request.mix)
+        dialects.by_name(request.dialect)
+
+    @contextmanager
+    def _stacked(self, request: CombineRequest) -> Iterator[tuple[CombineRequest, Stack, Base, Weights | None]]:
+        """The request with its steps, the networks of its mix, the family they are for, and the base's weights where it names one."""
         named = self._mixed(request.mix)
         with self._base_file(request.base, opening=True) if request.base else nullcontext() as held:
             files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
@@ -215,7 +237,7 @@ class Session:
             if request.flatten and request.steps is None:
                 request = request.model_copy(update={"steps": usual_steps(family.family)})
             stack = tuple(zip(files, (strength for _, strength in named), strict=True))
-            return extract(stack, family, output, request, weights=held.weight if held else None, overwrite=overwrite)
+            yield request, stack, family, held.weight if held else None
 
     def resize(self, name: str | Path, request: ResizeRequest, output: Path, *, overwrite: bool = False) -> Extracted:
         """Write a file at the size of the request; as `extracting.resize` says. Its base gives the weights that some types need."""

@@ -179,7 +179,7 @@ def test_events_tell_a_jobs_life(server):
 def test_the_schema_describes_every_route(server):
     schema = server.get("/openapi.json").json()
     own = {path: methods for path, methods in schema["paths"].items() if path.startswith("/api/v1")}
-    assert len(own) == 14
+    assert len(own) == 17
     for path, methods in own.items():
         for method, route in methods.items():
             assert route["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer"), (path, method)

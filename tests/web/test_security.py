@@ -179,6 +179,11 @@ def test_names_never_reach_the_file_system(server, monkeypatch, tmp_path, make_l
         tag = {"prompt": f'cat <lora:"{name}":1>', "strict_lora": True} if "sdapi" in route else {"prompt": f'cat <lora:"{name}":1>'}
         answer = server.post(route, json=tag)
         assert answer.status_code == 422, answer.text
+        for mix in ({"mix": f'<lora:"{name}":1>'}, {"mix": "<lora:delft:1>", "base": name}):
+            assert server.post("/api/v1/extract/curve", json=mix).status_code == 422
+            assert server.post("/api/v1/extract", json=mix | {"name": "x"}).status_code == 422
+        for place in ({"name": name}, {"name": "x", "folder": name}):
+            assert server.post("/api/v1/extract", json={"mix": "<lora:delft:1>"} | place).status_code == 422
         base = {"prompt": "cat", "base": name}
         assert server.post("/api/v1/jobs", json=base).status_code == 422
         assert server.post("/sdapi/v1/options", json={"sd_model_checkpoint": name}).status_code == 422

@@ -3,6 +3,7 @@
 from loraloom.combine.change import Module, Weights
 from loraloom.combine.combining import Combined, OnModule, combine
 from loraloom.combine.convert import as_type, commonest_dtype, rounding
+from loraloom.combine.curves import Curve, curve
 from loraloom.combine.difference import difference
 from loraloom.combine.distance import distances
 from loraloom.combine.forms import TYPES
@@ -15,6 +16,7 @@ __all__ = [
     "TYPES",
     "CombineRequest",
     "Combined",
+    "Curve",
     "Goal",
     "Module",
     "OnModule",
@@ -23,6 +25,7 @@ __all__ = [
     "as_type",
     "combine",
     "commonest_dtype",
+    "curve",
     "difference",
     "distances",
     "part",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ def combine(
     components: Iterable[str] | None = None,
     mix: str = "",
     steps: int | None = None,
+    on_module: OnModule | None = None,
 ) -> Combined:
     """The stack as one network for `base`. `weights` gives the base's own weights, which some types need; `mix` is how the stack was
     written, for the metadata. With `steps` each strength counts with its mean over a run of so many.
@@ -64,12 +65,9 @@ def combine(
     Raises WrongBase for a network of another family, NotSupported for strengths that change by step where there are no `steps`
     and for a type that needs weights where there are none, NothingApplied if nothing of it is left.
     """
-    for file, _ in stack:
-        if file.base != base.family:
-            raise WrongBase(f"{file.name} was read for {file.base!r}; the mix is for {base.title}")
     flat = flatten(stack, steps) if steps else None
     stack = flat.stack if flat else stack
-    found = tuple(modules(stack, base, goal, weights, components))
+    found = tuple(summed(stack, base, goal, weights, components, on_module))
     words = _words(stack)
     if not found and not words:
         names = ", ".join(file.name for file, _ in stack) or "nothing"
@@ -77,6 +75,25 @@ def combine(
     method = goal.words
     adapters = {module.target: module.adapter for module in found}
     return Combined(LoraFile(adapters, _metadata(stack, method, mix, flat), base.family, embeddings=words), found, method, flat)
+
+
+def summed(
+    stack: Stack, base: Base, goal: Goal, weights: Weights | None, components: Iterable[str] | None, on_module: OnModule | None
+) -> Iterator[Module]:
+    """The modules of the sum, each told as soon as it is there; those that come to nothing are counted with the last. Raises as
+    `combine` does."""
+    for file, _ in stack:
+        if file.base != base.family:
+            raise WrongBase(f"{file.name} was read for {file.base!r}; the mix is for {base.title}")
+    wanted = frozenset(base.components if components is None else components)
+    whole = len({target for file, _ in stack for target in file.adapters if target.component in wanted})
+    done = 0
+    for done, module in enumerate(modules(stack, base, goal, weights, wanted), 1):
+        if on_module and done < whole:
+            on_module(done, whole)
+        yield module
+    if on_module and done:
+        on_module(whole, whole)
 
 
 def _metadata(stack: Stack, method: str, mix: str, flat: Flattened | None) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Dialect(ABC):
     suffixes: ClassVar[Mapping[str, str]] = {}  # endings that only this dialect has -> ours
     separator: ClassVar[str] = "."  # between a module's name and the ending
     writes: ClassVar[bool] = False  # whether files are written in it
+    folder: ClassVar[bool] = False  # whether a network is a folder instead of one file
     configured: ClassVar[bool] = True  # whether alpha may stand in a PEFT config instead of a tensor
 
     @abstractmethod

@@ -19,6 +19,7 @@ class PeftFolder(Dialect):
     name: ClassVar[str] = "peft-folder"
     title: ClassVar[str] = "PEFT folder"
     writes: ClassVar[bool] = True
+    folder: ClassVar[bool] = True
 
     def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
         """As transformers 5 names the modules: `text_model.` only where there is a projection. PEFT finds no other name."""

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from loraloom.combine import CombineRequest
 from loraloom.errors import LoraError, PromptError, WriteFailed
 from loraloom.generate.request import ImageRequest
 from loraloom.web.api.models import ErrorAnswer, Mistake
@@ -17,6 +18,7 @@ from loraloom.web.headers import HEADERS
 
 log = logging.getLogger("loraloom.web")
 _SHOWN = 120  # characters of a wrong value
+Wish = ImageRequest | CombineRequest
 
 
 class NoSuch(LoraError):
@@ -31,25 +33,32 @@ class ShuttingDown(LoraError):
     """The server is on its way out."""
 
 
-# The first that fits counts; any other LoraError is a mistake in the request.
-_STATUS: Sequence[tuple[type[LoraError], int]] = ((NoSuch, 404), (Busy, 429), (ShuttingDown, 503), (WriteFailed, 507))
-
-
 class WrongRequest(LoraError):
-    """An error about a job that was asked for, with its place in the request's prompts where that is known."""
+    """An error about a job that was asked for, with its place in the request's texts where that is known."""
 
-    def __init__(self, error: LoraError, request: ImageRequest) -> None:
+    def __init__(self, error: LoraError, request: Wish) -> None:
         super().__init__(str(error))
         self.kind, self.mistake = type(error).__name__, mistake_of(error, request)
 
 
-def mistake_of(error: LoraError, request: ImageRequest) -> Mistake:
-    """What is wrong, and in which of the request's prompts if the error knows."""
+class Taken(LoraError):
+    """The name for a new file is that of another; `field` is where the request gives it."""
+
+    field = "name"
+
+
+# The first that fits counts; any other LoraError is a mistake in the request.
+_STATUS: Sequence[tuple[type[LoraError], int]] = ((NoSuch, 404), (Taken, 409), (Busy, 429), (ShuttingDown, 503), (WriteFailed, 507))
+_TEXTS = ("prompt", "negative_prompt", "mix")  # of requests: where tags stand
+
+
+def mistake_of(error: LoraError, request: Wish) -> Mistake:
+    """What is wrong, and in which of the request's texts if the error knows."""
     placed = next((found for found in (error, error.__cause__) if isinstance(found, PromptError)), None)
     if placed is None:
         return Mistake(message=str(error))
-    negative = placed.prompt == request.negative_prompt and placed.prompt != request.prompt
-    field: Literal["prompt", "negative_prompt"] = "negative_prompt" if negative else "prompt"
+    texts = [name for name in _TEXTS if hasattr(request, name)]
+    field = next((name for name in texts if getattr(request, name) == placed.prompt), texts[0])
     return Mistake(message=placed.message, field=field, column=placed.column, length=max(1, placed.length))
 
 
@@ -77,12 +86,18 @@ async def _lora_error(_: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": "5"} if status in (429, 503) else None
     if isinstance(error, WrongRequest):
         return refusal(status, error.kind, str(error), mistake=error.mistake)
+    if isinstance(error, Taken):
+        return refusal(status, "Taken", str(error), mistake=Mistake(message=str(error), field=error.field))
     return refusal(status, type(error).__name__, str(error), headers=headers)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return refusal(422, "SettingsError", "\n".join(map(_line, error.errors())), hint="the page /docs lists what this route takes")
+    details = error.errors()
+    first, text = details[0], "\n".join(map(_line, details))
+    field = first["loc"][1] if len(first["loc"]) > 1 and first["loc"][0] == "body" else None
+    mistake = Mistake(message=text, field=field) if isinstance(field, str) else None
+    return refusal(422, "SettingsError", text, hint="the page /docs lists what this route takes", mistake=mistake)
 
 
 def _line(detail: Mapping[str, Any]) -> str:

@@ -52,8 +52,9 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
-    if "anyOf" in schema:
-        return " or ".join(map(_type, schema["anyOf"]))
+    for kind in ("anyOf", "oneOf"):
+        if kind in schema:
+            return " or ".join(map(_type, schema[kind]))
     if "enum" in schema:
         return " or ".join(escape(str(value)) for value in schema["enum"])
     if schema.get("type") == "array" and "items" in schema:

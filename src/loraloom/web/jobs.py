@@ -1,4 +1,4 @@
-"""The queue: jobs wait in order, and one thread for each base draws them. Models are not thread-safe: a session is its thread's alone."""
+"""The queue: jobs wait in order, and one thread for each base does them. Models are not thread-safe: a session is its thread's alone."""
 
 import logging
 import threading
@@ -6,18 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloom.errors import Interrupted, LoraError
 from loraloom.web import limits
 from loraloom.web.answers import Busy, NoSuch, ShuttingDown
 from loraloom.web.api.models import State
-from loraloom.web.feed import Feed
-from loraloom.web.task import Asked, Drawn, Task
+from loraloom.web.drawing import Drawn, DrawTask
+from loraloom.web.task import Task
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from loraloom.session import Session
 
 log = logging.getLogger("loraloom.web")
@@ -26,27 +24,35 @@ _FINISH_SECONDS = 7.0  # that a running job has left when the server stops
 _LEAVE_SECONDS = 9.0  # after which nobody waits for its step any more
 
 Value = TypeVar("Value")
+Queued = TypeVar("Queued", bound=Task)
 
 
 class _Errand:
     """Something short to do with a base's session, between its jobs."""
 
-    def __init__(self, base: str, work: "Callable[[Session], None]") -> None:
-        self.base, self.work = base, work
+    def __init__(self, base: str, work: "Callable[[Session], Any]") -> None:
+        self.base, self._work = base, work
+        self.answer: Future[Any] = Future()
+
+    def run(self, session: "Session") -> None:
+        """Whatever is raised is the answer: it belongs to the one who asked. Nothing is done for one who has left."""
+        if not self.answer.set_running_or_notify_cancel():
+            return
+        try:
+            self.answer.set_result(self._work(session))
+        except LoraError as error:
+            self.answer.set_exception(error)
+        except Exception as error:
+            log.exception("something between jobs failed")
+            self.answer.set_exception(error)
 
 
 class Jobs:
-    """Takes jobs, has them drawn, and keeps the last that are over."""
+    """Takes jobs, has them done, and keeps the last that are over."""
 
-    def __init__(
-        self,
-        open_session: "Callable[[], Session]",
-        prepare: "Callable[[Session, str], object]",
-        save: "Callable[[Image, str, str], str]",
-        feed: Feed,
-    ) -> None:
-        """`open_session` makes a worker's own session, `prepare` runs before each job with the base's name, `save` is Task.run's."""
-        self._open_session, self._prepare, self._save, self._feed = open_session, prepare, save, feed
+    def __init__(self, open_session: "Callable[[], Session]") -> None:
+        """`open_session` makes a worker's own session."""
+        self._open_session = open_session
         self._changed = threading.Condition()
         self._waiting: deque[Task | _Errand] = deque()
         self._tasks: dict[str, Task] = {}  # in order of arrival
@@ -54,9 +60,8 @@ class Jobs:
         self._closing, self._leaving = False, 0.0
         self.edition = 0  # of the settings; a worker with an older one opens its session anew
 
-    def submit(self, asked: Asked) -> Task:
+    def submit(self, task: Queued) -> Queued:
         """Put a job into the queue; raises Busy if it is full, ShuttingDown at the end."""
-        task = Task(asked, self._feed.tell)
         with self._changed:
             waiting = sum(isinstance(other, Task) for other in self._waiting)
             if waiting >= limits.WAITING:
@@ -68,17 +73,10 @@ class Jobs:
 
     def call(self, base: str, work: "Callable[[Session], Value]") -> "Future[Value]":
         """`work` with the session of this base, in its thread, before the jobs that wait."""
-        answer: Future[Value] = Future()
-
-        def run(session: "Session") -> None:
-            try:
-                answer.set_result(work(session))
-            except LoraError as error:
-                answer.set_exception(error)
-
+        errand = _Errand(base, work)
         with self._changed:
-            self._put(_Errand(base, run), first=True)
-        return answer
+            self._put(errand, first=True)
+        return errand.answer
 
     def get(self, task_id: str) -> Task:
         """The job of this id; raises NoSuch."""
@@ -88,7 +86,7 @@ class Jobs:
 
     def picture(self, picture_id: str) -> Drawn:
         """The picture of this id; raises NoSuch."""
-        for task in self.all():
+        for task in self.drawings():
             for drawn in task.pictures:
                 if drawn.id == picture_id:
                     return drawn
@@ -99,8 +97,8 @@ class Jobs:
         with self._changed:
             return list(self._tasks.values())
 
-    def running(self) -> list[Task]:
-        return [task for task in self.all() if task.state == "running"]
+    def drawings(self) -> list[DrawTask]:
+        return [task for task in self.all() if isinstance(task, DrawTask)]
 
     def place(self, task: Task) -> int:
         """In the queue, from 1; 0 for a job that runs or is over."""
@@ -128,12 +126,15 @@ class Jobs:
             if self._closing:
                 return
             self._closing, self._leaving = True, time.monotonic()
-            waiting = [task for task in self._waiting if isinstance(task, Task)]
+            waiting = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
-        for task in waiting:
-            self._end(task, "interrupted")
-        for task in self.running():
+        for work in waiting:
+            if isinstance(work, Task):
+                self._end(work, "interrupted")
+            else:
+                work.answer.set_exception(_leaving())
+        for task in [task for task in self.all() if task.state == "running"]:
             threading.Thread(target=self._hurry, args=(task,), daemon=True).start()
 
     def join(self) -> None:
@@ -149,9 +150,9 @@ class Jobs:
 
     def _put(self, work: "Task | _Errand", *, first: bool = False) -> None:
         if self._closing:
-            raise ShuttingDown("this server is shutting down")
+            raise _leaving()
         (self._waiting.appendleft if first else self._waiting.append)(work)
-        if all(worker.base != _base(work) for worker in self._workers) and len(self._workers) < _WORKERS:
+        if all(worker.base != work.base for worker in self._workers) and len(self._workers) < _WORKERS:
             worker = _Worker(self)
             self._workers.append(worker)
             worker.start()
@@ -163,9 +164,9 @@ class Jobs:
             while True:
                 taken = {other.base for other in self._workers if other is not worker}
                 for work in self._waiting:
-                    if _base(work) not in taken:
+                    if work.base not in taken:
                         self._waiting.remove(work)
-                        worker.base = _base(work)
+                        worker.base = work.base
                         return work
                 if self._closing:
                     return None
@@ -174,8 +175,7 @@ class Jobs:
     def _run(self, task: Task, session: "Session") -> None:
         task.change("running")
         try:
-            self._prepare(session, task.asked.base)
-            task.run(session, self._save)
+            task.run(session)
         except Interrupted:
             self._end(task, "interrupted")
         except LoraError as error:
@@ -193,22 +193,22 @@ class Jobs:
         task.over.set_result(None)
         with self._changed:
             over = [other for other in self._tasks.values() if other.over.done()]
-            kept = sum(len(drawn.png) for other in over for drawn in other.pictures)
+            kept = sum(other.nbytes for other in over)
             while over and (len(over) > limits.KEPT_JOBS or kept > limits.KEPT_BYTES):
                 oldest = over.pop(0)
-                kept -= sum(len(drawn.png) for drawn in oldest.pictures)
+                kept -= oldest.nbytes
                 del self._tasks[oldest.id]
 
 
-def _base(work: Task | _Errand) -> str:
-    return work.asked.base if isinstance(work, Task) else work.base
+def _leaving() -> ShuttingDown:
+    return ShuttingDown("this server is shutting down")
 
 
 class _Worker(threading.Thread):
-    """Draws with one base at a time; its session opens the base with its first job."""
+    """Works with one base at a time; its session opens the base with its first job that needs it."""
 
     def __init__(self, jobs: Jobs) -> None:
-        super().__init__(name="loraloom-draws", daemon=True)  # a step may take longer than a server that stops can wait
+        super().__init__(name="loraloom-works", daemon=True)  # a step may take longer than a server that stops can wait
         self.base: str | None = None
         self._jobs = jobs
 
@@ -223,4 +223,4 @@ class _Worker(threading.Thread):
             if isinstance(work, Task):
                 self._jobs._run(work, session)
             else:
-                work.work(session)
+                work.run(session)

@@ -1,5 +1,6 @@
 """What one request may ask of the server; beyond it the answer is a 4xx."""
 
+from loraloom.combine import CombineRequest
 from loraloom.errors import SettingsError
 from loraloom.generate.request import ImageRequest
 
@@ -8,6 +9,10 @@ PROMPT = 20_000  # characters
 PIXELS = 2048 * 2048  # of a picture
 STEPS = 500
 PICTURES = 100  # of a job
+NETWORKS = 64  # of a mix that becomes one file
+NETWORK_BYTES = 4 * 2**30  # of such a file
+CURVES = 4  # that are waited for
+CURVE_SECONDS = 120.0
 
 WAITING = 64  # jobs in the queue
 KEPT_JOBS = 200  # that are over
@@ -18,12 +23,21 @@ LISTENERS = 64  # of events
 def check_limits(request: ImageRequest) -> None:
     """Raise SettingsError for a request that is too large for a server, with the value and its limit."""
     pixels = (request.width or 8) * (request.height or 8)
-    for name, value, most in (
+    _check(
         ("prompt", len(request.prompt), PROMPT),
         ("negative_prompt", len(request.negative_prompt), PROMPT),
         ("steps", request.steps or 0, STEPS),
         ("pictures", request.pictures, PICTURES),
         ("width × height", pixels, PIXELS),
-    ):
+    )
+
+
+def check_mix_limits(request: CombineRequest) -> None:
+    """As `check_limits`, for a mix that becomes one file."""
+    _check(("mix", len(request.mix), PROMPT), ("networks in the mix", request.mix.count("<"), NETWORKS))
+
+
+def _check(*given: tuple[str, int, int]) -> None:
+    for name, value, most in given:
         if value > most:
             raise SettingsError(f"{name}: {value} is more than this server takes at once, {most}")

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from loraloom.errors import LoraError
+from loraloom import dialects
+from loraloom.errors import LoraError, SettingsError
 from loraloom.generate.request import ImageRequest
 from loraloom.generate.save import save_numbered
 from loraloom.prompts import parse_lenient
@@ -17,16 +19,24 @@ from loraloom.settings import Settings
 from loraloom.web.access import Access, Logins
 from loraloom.web.answers import WrongRequest
 from loraloom.web.bases import KnownBase, find_base
+from loraloom.web.curves import Curves
+from loraloom.web.drawing import Asked, DrawTask, Part
+from loraloom.web.extraction import ExtractTask
 from loraloom.web.feed import NETWORKS, Feed
 from loraloom.web.jobs import Jobs
-from loraloom.web.limits import check_limits
-from loraloom.web.task import Asked, Part, Task
+from loraloom.web.limits import check_limits, check_mix_limits
+from loraloom.web.shelves import Shelf, find_shelf, shelves
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from threading import Event
+
     from PIL.Image import Image
 
-    from loraloom.catalogue import Catalogue
+    from loraloom.catalogue import Catalogue, Item
+    from loraloom.combine import CombineRequest, Curve
     from loraloom.generate.opened import BaseFacts
+    from loraloom.web.api.models import ExtractRequest
 
 log = logging.getLogger("loraloom.web")
 
@@ -42,7 +52,7 @@ class Service:
     def __post_init__(self) -> None:
         self.logins, self.feed = Logins(), Feed()
         self.front = self.open_session()
-        self.jobs = Jobs(self.open_session, self.learn, self.save, self.feed)
+        self.jobs, self.curves = Jobs(self.open_session), Curves()
         self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
         self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
 
@@ -78,7 +88,7 @@ class Service:
         self.facts[source] = session.about(source)
         return self.facts[source]
 
-    def submit(self, request: ImageRequest, *, parts: Sequence[Part] | None = None, save: bool = True) -> Task:
+    def submit(self, request: ImageRequest, *, parts: Sequence[Part] | None = None, save: bool = True) -> DrawTask:
         """Check a request and put it into the queue, as several parts if they are given. Raises WrongRequest with the place of a
         mistake in a prompt, NotFound for an unknown base, Busy.
         """
@@ -89,7 +99,45 @@ class Service:
             self.front.check(wanted[0].request)
         except LoraError as error:
             raise WrongRequest(error, request) from error
-        return self.jobs.submit(Asked(request, base.source, wanted, save))
+        asked = Asked(request, base.source, wanted, save)
+        return self.jobs.submit(DrawTask(asked, self.feed.tell, self.learn, self.save))
+
+    @property
+    def shelves(self) -> tuple[Shelf, ...]:
+        """The folders that new files may go into."""
+        return shelves(self.settings, self.lora_folders)
+
+    def extract(self, request: "ExtractRequest") -> ExtractTask:
+        """Check a mix and its new file's place, and put the job into the queue. Raises WrongRequest with the place of a mistake in the
+        mix, NotFound for an unknown base, SettingsError for an unknown folder, Taken, Busy.
+        """
+        base = self._checked(request)
+        naming = dialects.by_name(request.dialect)
+        if naming.folder or not naming.writes:
+            raise SettingsError(f"dialect: {naming.title} is no naming that a server writes a file in")
+        shelf = find_shelf(self.shelves, request.folder)
+        return self.jobs.submit(ExtractTask(request, base.source, shelf, self.feed.tell, self._shelve))
+
+    def curve(self, request: "CombineRequest", left: "Event") -> "Future[Curve]":
+        """The curve of a mix; `left` is set when nobody waits for it any more. Raises as `extract` does."""
+        base = self._checked(request)
+        if request.base is None:
+            return self.curves.submit(request, left, self.curves.here(self.front))
+        return self.curves.submit(request.model_copy(update={"base": base.source}), left, partial(self.jobs.call, base.source))
+
+    def _checked(self, request: "CombineRequest") -> KnownBase:
+        check_mix_limits(request)
+        base = self.base(request.base)
+        try:
+            self.front.check_mix(request)
+        except LoraError as error:
+            raise WrongRequest(error, request) from error
+        return base
+
+    def _shelve(self, path: Path) -> "Item | None":
+        """A new file, as the library has it from now on."""
+        self.rescan()
+        return next((item for item in self.library.items if item.path.resolve() == path.resolve()), None)
 
     def save(self, image: "Image", text: str, prompt: str) -> str:
         """Write a picture into the output folder as the command line does; a note where that is impossible."""
@@ -102,6 +150,7 @@ class Service:
 
     def stop(self) -> None:
         """The server is leaving: end what waits, let what runs finish soon, let listeners go."""
+        self.curves.close()
         self.jobs.close()
         self.feed.tell(None)
 

@@ -1,146 +1,57 @@
-"""One drawing job: what was asked for, how far it is, what came of it. The worker writes, everybody reads."""
+"""One job: how far it is, and how it ended. The worker writes, everybody reads."""
 
-import io
 import math
 import secrets
 import threading
-import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from loraloom.errors import Interrupted, LoraError
-from loraloom.generate.request import ImageRequest
-from loraloom.generate.save import png_bytes
 from loraloom.web.api.models import State
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from loraloom.generate.draw import Progress
-    from loraloom.generate.infotext import Recipe
-    from loraloom.generate.jobs import Picture
     from loraloom.session import Session
 
-_LOOK_SECONDS = 0.5  # between two previews: each decodes a picture
-_LOOKED_SECONDS = 5.0  # after the last look nobody is thought to look any more
 
+class Task(ABC):
+    """A job on its way. `interrupt` of the queue ends it; what is finished stays."""
 
-@dataclass(frozen=True)
-class Drawn:
-    """A finished picture as its PNG, which carries its recipe."""
-
-    id: str
-    png: bytes
-    width: int
-    height: int
-    seed: int
-    recipe: "Recipe"
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some pictures of a job, drawn in one go; `finish` makes what is kept of what was drawn."""
-
-    request: ImageRequest
-    finish: "Callable[[Image], Image] | None" = None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What makes a job: the request as it is shown, and its parts as a session takes them."""
-
-    request: ImageRequest
-    base: str  # as a session takes it
-    parts: Sequence[Part]
-    save: bool = True  # in the output folder too
-
-
-class Task:
-    """A job on its way. `skip` leaves out the part that is being drawn, `interrupt` the rest; finished pictures stay."""
-
-    def __init__(self, asked: Asked, told: Callable[[str], None]) -> None:
+    def __init__(self, base: str, told: Callable[[str], None]) -> None:
+        """`base`, as a session takes it, says which worker does it; `told` gets the job's id whenever it changes."""
         self.id = secrets.token_hex(8)
         self.created = datetime.now(UTC)
-        self.asked = asked
+        self.base = base
         self.state: State = "queued"
         self.over: Future[None] = Future()
-        self.part = 0  # that is being drawn, from 0
-        self.step = self.steps = 0  # of all parts
-        self.part_step = self.part_steps = 0
+        self.step = self.steps = 0
         self.rate, self.seconds_left = 0.0, math.inf
-        self.pictures: list[Drawn] = []
-        self.report, self.notes = "", ()
+        self.notes: tuple[str, ...] = ()
         self.error: LoraError | None = None
-        self.interrupted, self.skipped = threading.Event(), threading.Event()
-        self.preview: Image | None = None
+        self.interrupted = threading.Event()
         self._told = told
-        self._looked = self._previewed = -math.inf
 
-    report: str
-    notes: tuple[str, ...]
+    @abstractmethod
+    def run(self, session: "Session") -> None:
+        """Do it, in the worker's thread. Raises Interrupted soon after `interrupted` is set."""
 
-    def run(self, session: "Session", save: "Callable[[Image, str, str], str]") -> None:
-        """Draw all parts. `save` writes a picture, its text and its title, and returns a note if it could not."""
-        for number, part in enumerate(self.asked.parts):
-            self.part = number
-            self.skipped.clear()
-
-            def keep(_: int, picture: "Picture", part: Part = part) -> None:
-                self._keep(picture, part, save)
-
-            try:
-                self._stop_if_asked()
-                session.generate(part.request, self._advance, keep)
-            except Interrupted:
-                if self.interrupted.is_set():
-                    raise
-
-    def look(self) -> "Image | None":
-        """The picture as it was a moment ago; looking makes the worker decode the next ones."""
-        self._looked = time.monotonic()
-        return self.preview
+    @property
+    def nbytes(self) -> int:
+        """Of what is kept of it when it is over."""
+        return 0
 
     def change(self, state: State) -> None:
         """Tell everybody. A job that is over stays so."""
         self.state = state
-        if state not in ("queued", "running"):
-            self.preview = None
         self._told(self.id)
 
     def _stop_if_asked(self) -> None:
-        if self.interrupted.is_set() or self.skipped.is_set():
-            raise Interrupted("interrupted" if self.interrupted.is_set() else "skipped")
+        if self.interrupted.is_set():
+            raise Interrupted("interrupted")
 
-    def _advance(self, progress: "Progress") -> None:
-        """After each step: count it, decode a preview if somebody looks, stop if that was asked for."""
-        self._stop_if_asked()
-        self.part_step, self.part_steps = progress.step, progress.steps
-        self.steps = progress.steps * len(self.asked.parts)
-        self.step = progress.steps * self.part + progress.step
-        self.rate = progress.rate
-        self.seconds_left = (self.steps - self.step) / progress.rate if progress.rate else math.inf
-        now = time.monotonic()
-        if progress.look and now - self._looked < _LOOKED_SECONDS and now - self._previewed >= _LOOK_SECONDS:
-            self.preview, self._previewed = progress.look(), now
-        self._told(self.id)
-
-    def _keep(self, picture: "Picture", part: Part, save: "Callable[[Image, str, str], str]") -> None:
-        image = part.finish(picture.image) if part.finish else picture.image
-        text = str(picture.recipe)
-        problem = save(image, text, part.request.prompt) if self.asked.save else ""
-        self.notes = tuple(dict.fromkeys((*self.notes, *picture.notes, *([problem] if problem else ()))))
-        self.report = str(picture.report) if picture.report else ""
-        drawn = Drawn(secrets.token_hex(8), png_bytes(image, text), image.width, image.height, picture.seed, picture.recipe, picture.notes)
-        self.pictures.append(drawn)
-        self._told(self.id)
-
-
-def encoded(image: "Image", kind: str = "PNG") -> bytes:
-    """A picture's bytes, without a recipe."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, kind)
-    return buffer.getvalue()
+    def _pace(self, rate: float) -> None:
+        """`rate` is in steps a second, 0 where it is not known."""
+        self.rate = rate
+        self.seconds_left = (self.steps - self.step) / rate if rate else math.inf

@@ -1,4 +1,4 @@
-"""What our own HTTP API says and hears. Requests are those of the library: ImageRequest, Settings.
+"""What our own HTTP API says and hears. Requests are those of the library: ImageRequest, CombineRequest, Settings.
 
 GET   /api/v1/health                 Health; the only route that never needs credentials, beside /login
 GET   /api/v1/base                   BaseInfo of the settings' base; ?open=true opens it first
@@ -9,21 +9,28 @@ GET   /api/v1/networks/{id}          NetworkDetails
 GET   /api/v1/networks/{id}/preview  a picture, encoded anew
 POST  /api/v1/jobs                   ImageRequest -> 202 Job; a mistake in the prompt is 422 at once
 GET   /api/v1/jobs                   Jobs, newest first
-GET   /api/v1/jobs/{id}              Job
-POST  /api/v1/jobs/{id}/interrupt    Job
+GET   /api/v1/jobs/{id}              Job or ExtractJob
+POST  /api/v1/jobs/{id}/interrupt    Job or ExtractJob
 GET   /api/v1/jobs/{id}/preview      PNG of the picture as it is now
 GET   /api/v1/pictures/{id}          PNG with its recipe
-GET   /api/v1/events                 server-sent events `job` (a Job) and `networks` ({}); ?job=ID for one alone
+GET   /api/v1/extract                ExtractPlaces: folders and namings that a new file can have
+POST  /api/v1/extract                ExtractRequest -> 202 ExtractJob; a mistake in the mix is 422 at once, a name that is taken 409
+POST  /api/v1/extract/curve          CombineRequest -> Curve: the error at every rank, before anything is written
+GET   /api/v1/extract/{id}           ExtractReport of a job that is done, with a row for each module
+GET   /api/v1/events                 server-sent events `job` (a Job or ExtractJob) and `networks` ({}); ?job=ID for one alone
 GET   /api/v1/settings               SettingsView
 PATCH /api/v1/settings               {name: value} -> SettingsView; kept in the settings file
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from loraloom.combine import CombineRequest
+from loraloom.extracting import Row
 from loraloom.generate.request import ImageRequest
+from loraloom.web.names import NetworkName
 
 State = Literal["queued", "running", "done", "failed", "interrupted"]
 
@@ -86,10 +93,10 @@ class NetworkDetails(Network):
 
 
 class Mistake(_Answer):
-    """What is wrong, and where in the prompt if that is known; columns count characters from 0."""
+    """What is wrong, and where if that is known; columns count characters from 0."""
 
     message: str
-    field: Literal["prompt", "negative_prompt"] | None = None
+    field: str | None = None  # of the request: "prompt", "mix", "name", ...
     column: int | None = None
     length: int = 1
 
@@ -104,25 +111,91 @@ class DrawnPicture(_Answer):
     notes: tuple[str, ...]
 
 
-class Job(_Answer):
+class _Job(_Answer):
     id: str
     state: State
     created: datetime
-    request: ImageRequest
     place: int  # in the queue; 0: it runs or is over
     step: int
-    steps: int  # of all pictures
+    steps: int  # of all pictures, or modules
     rate: float  # steps a second; 0 before it is known
     seconds_left: float | None
-    preview: str | None  # URL of the picture as it is now
-    pictures: tuple[DrawnPicture, ...]
-    report: str  # what the engine did with the networks, "" without any
     notes: tuple[str, ...]
     mistake: Mistake | None  # why it failed
 
 
+class Job(_Job):
+    """Pictures that are drawn."""
+
+    kind: Literal["draw"] = "draw"
+    request: ImageRequest
+    preview: str | None  # URL of the picture as it is now
+    pictures: tuple[DrawnPicture, ...]
+    report: str  # what the engine did with the networks, "" without any
+
+
+class ExtractRequest(CombineRequest):
+    """A mix that becomes one file of the library. `base` is a name of those that the server offers."""
+
+    name: NetworkName  # of the file, without its ending
+    folder: str | None = Field(default=None, max_length=64)  # the id or name of one; None: the first
+    overwrite: bool = False  # a file that has this name there
+
+
+class Extraction(_Answer):
+    """What was written, and how far it is from the mix. Errors are relative (Frobenius), of all modules together."""
+
+    name: str
+    network: str | None  # its id in the library
+    tag: str  # what a prompt calls it
+    folder: str
+    size: int | None  # bytes
+    base: str  # the family's title
+    dialect: str
+    dtype: str
+    method: str  # in words
+    types: dict[str, int]  # modules of each
+    components: dict[str, int]
+    ranks: tuple[int, int]  # smallest and largest
+    error: float  # as combined
+    written: float  # as written: with the rounding to the dtype
+    worst: Row | None  # the module that is the farthest away as written
+
+
+class ExtractReport(Extraction):
+    rows: tuple[Row, ...]
+
+
+class ExtractJob(_Job):
+    """A mix that becomes one file."""
+
+    kind: Literal["extract"] = "extract"
+    request: ExtractRequest
+    result: Extraction | None  # None before it is done
+
+
+AnyJob = Annotated[Job | ExtractJob, Field(discriminator="kind")]
+
+
 class Jobs(_Answer):
-    jobs: tuple[Job, ...]
+    jobs: tuple[AnyJob, ...]
+
+
+class Folder(_Answer):
+    """A folder of the library that new files may go into."""
+
+    id: str
+    name: str  # its last part
+
+
+class Naming(_Answer):
+    name: str
+    title: str
+
+
+class ExtractPlaces(_Answer):
+    folders: tuple[Folder, ...]  # the first is used where a request names none
+    dialects: tuple[Naming, ...]
 
 
 class ErrorAnswer(_Answer):

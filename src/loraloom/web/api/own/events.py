@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from loraloom.web.answers import NoSuch
-from loraloom.web.api.own.jobs import job_answer
+from loraloom.web.api.own.job_answers import job_answer
 from loraloom.web.api.own.routes import BUSY, ERRORS, MISSING, as_json
 from loraloom.web.feed import NETWORKS, Listener
 from loraloom.web.service import Here, Service
@@ -27,8 +27,8 @@ async def _listening(service: Here, job: Annotated[str | None, Query(max_length=
 async def get_events(
     service: Here, listener: Annotated[Listener, Depends(_listening)], job: Annotated[str | None, Query(max_length=64)] = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """`job` with a Job whenever one changes (at most ten times a second), `networks` with `{}` after a scan. It begins with every job
-    that is not over; `job=ID` tells of one alone.
+    """`job` with a Job or an ExtractJob whenever one changes (at most ten times a second), `networks` with `{}` after a scan. It begins
+    with every job that is not over; `job=ID` tells of one alone.
     """
     begin = [task.id for task in service.jobs.all() if not task.over.done()] if job is None else [job]
     for event in _events(service, begin, job):

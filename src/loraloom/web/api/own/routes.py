@@ -8,6 +8,7 @@ from loraloom.web.api.models import ErrorAnswer
 
 ERRORS: dict[int | str, dict[str, Any]] = {422: {"model": ErrorAnswer, "description": "A mistake in the request"}}
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "Nothing has this id"}}
+TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": ErrorAnswer, "description": "Something has this name already"}}
 BUSY: dict[int | str, dict[str, Any]] = {429: {"model": ErrorAnswer, "description": "The server has as much to do as it takes"}}
 
 

@@ -9,7 +9,7 @@ from loraloom.errors import SettingsError
 from loraloom.generate.source import decode, eights
 from loraloom.web import limits
 from loraloom.web.api.sdapi.body import ImageToImage
-from loraloom.web.task import encoded
+from loraloom.web.drawing import encoded
 
 _LANCZOS = Image.Resampling.LANCZOS
 _SPREAD = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius of a blur, and how often it is laid over: the WebUI's own

@@ -9,7 +9,7 @@ from loraloom.errors import SettingsError
 from loraloom.generate.source import decode
 from loraloom.web import limits
 from loraloom.web.api.sdapi.routes import router as _router
-from loraloom.web.task import encoded
+from loraloom.web.drawing import encoded
 
 router = _router("enlarging")
 UPSCALERS = {"None": Image.Resampling.LANCZOS, "Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}

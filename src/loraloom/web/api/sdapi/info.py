@@ -7,7 +7,7 @@ from importlib.metadata import version
 from loraloom.web.api.sdapi.body import Generation
 from loraloom.web.api.sdapi.samplers import their_sampler
 from loraloom.web.api.sdapi.wish import Wish
-from loraloom.web.task import Drawn, Task
+from loraloom.web.drawing import Drawn, DrawTask
 
 
 def stamp(moment: datetime) -> str:
@@ -15,7 +15,7 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y%m%d%H%M%S")
 
 
-def info(task: Task, wish: Wish, body: Generation) -> str:
+def info(task: DrawTask, wish: Wish, body: Generation) -> str:
     """As JSON. Of pictures that were interrupted there is what was asked for."""
     request, drawn = wish.request, list(task.pictures)
     first = drawn[0].recipe if drawn else None
@@ -59,7 +59,7 @@ def info(task: Task, wish: Wish, body: Generation) -> str:
     )
 
 
-def _extra(task: Task, wish: Wish, drawn: list[Drawn], scheduler: str) -> dict[str, str]:
+def _extra(task: DrawTask, wish: Wish, drawn: list[Drawn], scheduler: str) -> dict[str, str]:
     """Ours among them: what was ignored, and the warnings."""
     hashes = ", ".join(f"{name}: {digest}" for name, digest in (drawn[0].recipe.lora_hashes if drawn else {}).items())
     extra = {"Schedule type": scheduler, "Lora hashes": hashes, "Ignored": ", ".join(wish.ignored), "Warnings": "\n".join(task.notes)}

@@ -50,7 +50,7 @@ def get_lora(service: Here, lora: Annotated[str, Query(max_length=1000)]) -> Lor
 
 @router.get("/loaded-loras", summary="Names of the LoRAs that the running jobs use")
 def loaded_loras(service: Here) -> list[str]:
-    requests = [task.asked.request for task in service.jobs.running()]
+    requests = [task.asked.request for task in service.jobs.drawings() if task.state == "running"]
     prompts = [parse_lenient(text)[0] for request in requests for text in (request.prompt, request.negative_prompt)]
     return list(dict.fromkeys(tag.name for prompt in prompts for tag in prompt.loras))
 

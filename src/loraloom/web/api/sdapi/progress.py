@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from loraloom.web.api.sdapi.info import stamp
 from loraloom.web.api.sdapi.routes import router as _router
+from loraloom.web.drawing import DrawTask, encoded
 from loraloom.web.service import Here
-from loraloom.web.task import Task, encoded
 
 router = _router("progress")
 _STARTED = stamp(datetime.now(UTC))
@@ -38,7 +38,7 @@ class ProgressAnswer(BaseModel):
 @router.get("/progress", summary="How far the running job is")
 def progress(service: Here, skip_current_image: str = "") -> ProgressAnswer:
     """0 and `job_count` 0 where nothing runs or waits. A preview comes with the next call but one: it is made only while somebody asks."""
-    tasks = [task for task in service.jobs.all() if not task.over.done()]
+    tasks = [task for task in service.jobs.drawings() if not task.over.done()]
     running = next((task for task in tasks if task.state == "running"), None)
     if running is None:
         state = ProgressState(job_timestamp=_STARTED, job_count=len(tasks))
@@ -54,20 +54,22 @@ def progress(service: Here, skip_current_image: str = "") -> ProgressAnswer:
     )
 
 
-@router.post("/interrupt", summary="Stop the running jobs; what is finished stays")
+@router.post("/interrupt", summary="Stop the pictures that are being drawn; what is finished stays")
 def interrupt(service: Here) -> dict[str, str]:
-    for task in service.jobs.running():
-        service.jobs.interrupt(task)
+    for task in service.jobs.drawings():
+        if task.state == "running":
+            service.jobs.interrupt(task)
     return {}
 
 
 @router.post("/skip", summary="Leave out the batch that is being drawn, and go on with the next")
 def skip(service: Here) -> None:
-    for task in service.jobs.running():
-        task.skipped.set()
+    for task in service.jobs.drawings():
+        if task.state == "running":
+            task.skipped.set()
 
 
-def _state(task: Task, *, waiting: int) -> ProgressState:
+def _state(task: DrawTask, *, waiting: int) -> ProgressState:
     """Batches are the WebUI's jobs; what waits counts too, so that a client knows that the server is not idle."""
     batches = len(task.asked.parts)
     return ProgressState(

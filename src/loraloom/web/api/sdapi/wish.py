@@ -12,8 +12,8 @@ from loraloom.web.api.sdapi.canvas import Canvas, as_text
 from loraloom.web.api.sdapi.samplers import our_sampler
 from loraloom.web.api.sdapi.support import ignored, refuse_unsupported
 from loraloom.web.bases import KnownBase
+from loraloom.web.drawing import Part
 from loraloom.web.service import Service
-from loraloom.web.task import Part
 
 
 @dataclass(frozen=True)
