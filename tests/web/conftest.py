@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import watched as browsing
 from live import PASSWORD, USER, Running, running
+from playwright import sync_api as sync
 
 from loraloom.settings import Settings
 from loraloom.web.access import Access
@@ -47,3 +49,20 @@ def closed(make_service) -> Iterator[Running]:
 @pytest.fixture
 def lora_folder(server) -> Path:
     return server.service.settings.lora_folders[0]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync.Browser]:
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browsing.CHROMIUM, args=["--no-sandbox"])  # the sandbox is not for root
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(browser: sync.Browser, server: Running) -> Iterator[browsing.Watched]:
+    """The page; at the end nothing that must not happen has happened."""
+    watched = browsing.Watched(browser, server.address)
+    yield watched
+    watched.context.close()
+    assert watched.faults == []

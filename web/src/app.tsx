@@ -1,4 +1,4 @@
-/** The page: who is in, and the three places: generate, networks, settings. */
+/** The page: who is in, and its places: generate, networks, models, settings. */
 
 import { useEffect, useState } from "react";
 
@@ -6,10 +6,12 @@ import { api, ApiError } from "./api/client";
 import { Header, type Place } from "./parts/header";
 import { Login } from "./parts/login";
 import { Composer } from "./parts/composer";
+import { ModelsPage } from "./parts/models";
 import { NetworksPanel } from "./parts/networks";
 import { SettingsPage } from "./parts/settings";
 import { Stage } from "./parts/stage";
 import { PageContext, usePage } from "./state/page";
+import { mixOf } from "./prompt/mix";
 import { rows } from "./prompt/rows";
 
 type Access = "asking" | "in" | "out" | "unreachable";
@@ -40,16 +42,21 @@ export function App() {
 function Page({ leave }: { leave: () => void }) {
   const page = usePage(leave);
   const [place, setPlace] = useState<Place>("generate");
+  const saveMix = () => {
+    page.extracting.set({ mix: mixOf(page.draft.prompt) });
+    setPlace("models");
+  };
+  const go = (next: Place) => (next === "models" && page.extracting.plan.mix.trim() === "" ? saveMix() : setPlace(next));
   return (
     <PageContext value={page}>
-      <Header place={place} go={setPlace} used={rows(page.draft.prompt).length} />
+      <Header place={place} go={go} used={rows(page.draft.prompt).length} />
       {page.trouble !== "" && <p className="trouble" role="alert">{page.trouble}</p>}
       <main className={`page at-${place}`}>
-        {place === "settings" ? (
-          <SettingsPage />
-        ) : (
+        {place === "settings" && <SettingsPage />}
+        {place === "models" && <ModelsPage compose={() => setPlace("generate")} />}
+        {(place === "generate" || place === "networks") && (
           <>
-            <Composer />
+            <Composer saveMix={saveMix} />
             <Stage compose={() => setPlace("generate")} />
             <NetworksPanel />
           </>

@@ -11,6 +11,7 @@ import "./style/compose.css";
 import "./style/stage.css";
 import "./style/networks.css";
 import "./style/settings.css";
+import "./style/models.css";
 
 const root = document.getElementById("root");
 if (root !== null) {

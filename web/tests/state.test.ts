@@ -9,6 +9,7 @@ import { ALL, shown } from "../src/state/library";
 
 const drawn: DrawnPicture = { id: "p", url: "/api/v1/pictures/p", seed: 7, width: 64, height: 64, recipe: "", notes: [] };
 const job = (id: string, created: string, values: Partial<Job> = {}): Job => ({
+  kind: "draw",
   id,
   created,
   state: "running",

@@ -2,7 +2,13 @@
 
 import type {
   BaseInfo,
+  CombineRequest,
+  Curve,
   ErrorAnswer,
+  ExtractJob,
+  ExtractPlaces,
+  ExtractReport,
+  ExtractRequest,
   Health,
   ImageRequest,
   Job,
@@ -13,9 +19,17 @@ import type {
   SettingsView,
 } from "./schema";
 
+export type AnyJob = Job | ExtractJob;
 export type {
   BaseInfo,
+  CombineRequest,
+  Curve,
   DrawnPicture,
+  Extraction,
+  ExtractJob,
+  ExtractPlaces,
+  ExtractReport,
+  ExtractRequest,
   Health,
   ImageRequest,
   Job,
@@ -23,6 +37,8 @@ export type {
   Network,
   NetworkDetails,
   Networks,
+  Point,
+  Row as ModuleRow,
   SettingsView,
 } from "./schema";
 
@@ -37,8 +53,8 @@ export class ApiError extends Error {
   }
 }
 
-async function ask<T>(path: string, method = "GET", body?: unknown): Promise<T> {
-  const init: RequestInit = { method };
+async function ask<T>(path: string, method = "GET", body?: unknown, signal: AbortSignal | null = null): Promise<T> {
+  const init: RequestInit = { method, signal };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers = { "Content-Type": "application/json" };
@@ -46,7 +62,8 @@ async function ask<T>(path: string, method = "GET", body?: unknown): Promise<T> 
   let response: Response;
   try {
     response = await fetch(path, init);
-  } catch {
+  } catch (error) {
+    if (signal?.aborted) throw error;
     throw new ApiError(0, "The server does not answer. Is it still running?");
   }
   if (!response.ok) throw await errorOf(response);
@@ -72,7 +89,11 @@ export const api = {
   network: (id: string) => ask<NetworkDetails>(`/api/v1/networks/${encodeURIComponent(id)}`),
   draw: (request: ImageRequest) => ask<Job>("/api/v1/jobs", "POST", request),
   jobs: () => ask<Jobs>("/api/v1/jobs"),
-  interrupt: (id: string) => ask<Job>(`/api/v1/jobs/${encodeURIComponent(id)}/interrupt`, "POST"),
+  extract: (request: ExtractRequest) => ask<ExtractJob>("/api/v1/extract", "POST", request),
+  curve: (request: CombineRequest, signal: AbortSignal) => ask<Curve>("/api/v1/extract/curve", "POST", request, signal),
+  places: () => ask<ExtractPlaces>("/api/v1/extract"),
+  report: (id: string) => ask<ExtractReport>(`/api/v1/extract/${encodeURIComponent(id)}`),
+  interrupt: (id: string) => ask<AnyJob>(`/api/v1/jobs/${encodeURIComponent(id)}/interrupt`, "POST"),
   settings: () => ask<SettingsView>("/api/v1/settings"),
   change: (changes: Record<string, unknown>) => ask<SettingsView>("/api/v1/settings", "PATCH", changes),
   login: (form: FormData) => login(form),

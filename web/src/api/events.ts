@@ -1,14 +1,14 @@
 /** What changes on the server: its events, and while they do not come, the same by asking again and again. */
 
-import { api, type Job } from "./client";
+import { api, type AnyJob } from "./client";
 
 const POLL_MS = 1500;
 const RETRY_MS = 15000;
 
 export interface Listener {
-  job(job: Job): void;
+  job(job: AnyJob): void;
   /** All jobs that the server keeps: at the start, after a gap, and while polling. */
-  jobs(jobs: readonly Job[]): void;
+  jobs(jobs: readonly AnyJob[]): void;
   networks(): void;
   failed(error: unknown): void;
 }
@@ -29,7 +29,7 @@ export function listen(listener: Listener): () => void {
   const connect = (): void => {
     source = new EventSource("/api/v1/events");
     source.addEventListener("open", () => void all());
-    source.addEventListener("job", (event) => listener.job(JSON.parse(event.data as string) as Job));
+    source.addEventListener("job", (event) => listener.job(JSON.parse(event.data as string) as AnyJob));
     source.addEventListener("networks", () => listener.networks());
     source.addEventListener("error", () => {
       // A line that was cut is taken up again by the browser; one that was refused is not.

@@ -181,8 +181,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Stop a job; its finished pictures stay
-         * @description At once if it waits, else after the current step. One that is over stays as it is.
+         * Stop a job; its finished pictures stay, an unfinished file does not
+         * @description At once if it waits, else after the current step or module. One that is over stays as it is.
          */
         post: operations["interrupt_job"];
         delete?: never;
@@ -203,6 +203,69 @@ export interface paths {
          * @description Of a job that runs. Previews are made only while somebody looks, every half second at most.
          */
         get: operations["get_job_preview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/extract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a new file can go, and how its tensors can be named */
+        get: operations["get_places"];
+        put?: never;
+        /**
+         * Save a mix as one new file of the library
+         * @description The job waits in the queue, then runs; a step is a module. A mistake in the mix is 422 at once, with its place; a name that is
+         *     taken is 409 unless `overwrite` is set. The file appears when it is whole: an interrupted job leaves nothing.
+         */
+        post: operations["extract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/extract/curve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * How far a mix would be from its file at every rank
+         * @description Nothing is written, and the request's own rank or error does not count. The errors follow from the singular values of the mix,
+         *     so all ranks together take as long as one.
+         */
+        post: operations["get_curve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/extract/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The report of an extraction that is done
+         * @description With a row for each module.
+         */
+        get: operations["get_report"];
         put?: never;
         post?: never;
         delete?: never;
@@ -240,8 +303,8 @@ export interface paths {
         };
         /**
          * Server-sent events
-         * @description `job` with a Job whenever one changes (at most ten times a second), `networks` with `{}` after a scan. It begins with every job
-         *     that is not over; `job=ID` tells of one alone.
+         * @description `job` with a Job or an ExtractJob whenever one changes (at most ten times a second), `networks` with `{}` after a scan. It begins
+         *     with every job that is not over; `job=ID` tells of one alone.
          */
         get: operations["get_events"];
         put?: never;
@@ -301,6 +364,59 @@ export interface components {
             /** Sampler */
             sampler: string | null;
         };
+        /**
+         * Bound
+         * @description The smallest rank for each module whose error is at most `error`.
+         */
+        Bound: {
+            /** Error */
+            error: number;
+            point: components["schemas"]["Point"];
+        };
+        /**
+         * CombineRequest
+         * @description A mix that becomes one network. Exact if neither a rank nor an error nor an energy is given.
+         */
+        CombineRequest: {
+            /** Mix */
+            mix: string;
+            /** Rank */
+            rank?: number | null;
+            /** Error */
+            error?: number | null;
+            /** Energy */
+            energy?: number | null;
+            /** Max Rank */
+            max_rank?: number | null;
+            /** Components */
+            components?: string[] | null;
+            /**
+             * Dialect
+             * @default kohya
+             */
+            dialect: string;
+            /** Dtype */
+            dtype?: ("fp16" | "bf16" | "fp32") | null;
+            /** Base */
+            base?: string | null;
+        };
+        /**
+         * Curve
+         * @description What a mix would become at every rank and at every bound on the error.
+         */
+        Curve: {
+            /** Base */
+            base: string;
+            /** Modules */
+            modules: number;
+            /** Components */
+            components: string[];
+            exact: components["schemas"]["Point"];
+            /** Ranks */
+            ranks: components["schemas"]["Point"][];
+            /** Bounds */
+            bounds: components["schemas"]["Bound"][];
+        };
         /** DrawnPicture */
         DrawnPicture: {
             /** Id */
@@ -343,6 +459,180 @@ export interface components {
              */
             hint: string;
             mistake?: components["schemas"]["Mistake"] | null;
+        };
+        /**
+         * ExtractJob
+         * @description A mix that becomes one file.
+         */
+        ExtractJob: {
+            /** Id */
+            id: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "running" | "done" | "failed" | "interrupted";
+            /**
+             * Created
+             * Format: date-time
+             */
+            created: string;
+            /** Place */
+            place: number;
+            /** Step */
+            step: number;
+            /** Steps */
+            steps: number;
+            /** Rate */
+            rate: number;
+            /** Seconds Left */
+            seconds_left: number | null;
+            /** Notes */
+            notes: string[];
+            mistake: components["schemas"]["Mistake"] | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "extract";
+            request: components["schemas"]["ExtractRequest"];
+            result: components["schemas"]["Extraction"] | null;
+        };
+        /** ExtractPlaces */
+        ExtractPlaces: {
+            /** Folders */
+            folders: components["schemas"]["Folder"][];
+            /** Dialects */
+            dialects: components["schemas"]["Naming"][];
+        };
+        /** ExtractReport */
+        ExtractReport: {
+            /** Name */
+            name: string;
+            /** Network */
+            network: string | null;
+            /** Tag */
+            tag: string;
+            /** Folder */
+            folder: string;
+            /** Size */
+            size: number | null;
+            /** Base */
+            base: string;
+            /** Dialect */
+            dialect: string;
+            /** Dtype */
+            dtype: string;
+            /** Method */
+            method: string;
+            /** Types */
+            types: {
+                [key: string]: number;
+            };
+            /** Components */
+            components: {
+                [key: string]: number;
+            };
+            /** Ranks */
+            ranks: [
+                number,
+                number
+            ];
+            /** Error */
+            error: number;
+            /** Written */
+            written: number;
+            worst: components["schemas"]["Row"] | null;
+            /** Rows */
+            rows: components["schemas"]["Row"][];
+        };
+        /**
+         * ExtractRequest
+         * @description A mix that becomes one file of the library. `base` is a name of those that the server offers.
+         */
+        ExtractRequest: {
+            /** Mix */
+            mix: string;
+            /** Rank */
+            rank?: number | null;
+            /** Error */
+            error?: number | null;
+            /** Energy */
+            energy?: number | null;
+            /** Max Rank */
+            max_rank?: number | null;
+            /** Components */
+            components?: string[] | null;
+            /**
+             * Dialect
+             * @default kohya
+             */
+            dialect: string;
+            /** Dtype */
+            dtype?: ("fp16" | "bf16" | "fp32") | null;
+            /** Base */
+            base?: string | null;
+            /** Name */
+            name: string;
+            /** Folder */
+            folder?: string | null;
+            /**
+             * Overwrite
+             * @default false
+             */
+            overwrite: boolean;
+        };
+        /**
+         * Extraction
+         * @description What was written, and how far it is from the mix. Errors are relative (Frobenius), of all modules together.
+         */
+        Extraction: {
+            /** Name */
+            name: string;
+            /** Network */
+            network: string | null;
+            /** Tag */
+            tag: string;
+            /** Folder */
+            folder: string;
+            /** Size */
+            size: number | null;
+            /** Base */
+            base: string;
+            /** Dialect */
+            dialect: string;
+            /** Dtype */
+            dtype: string;
+            /** Method */
+            method: string;
+            /** Types */
+            types: {
+                [key: string]: number;
+            };
+            /** Components */
+            components: {
+                [key: string]: number;
+            };
+            /** Ranks */
+            ranks: [
+                number,
+                number
+            ];
+            /** Error */
+            error: number;
+            /** Written */
+            written: number;
+            worst: components["schemas"]["Row"] | null;
+        };
+        /**
+         * Folder
+         * @description A folder of the library that new files may go into.
+         */
+        Folder: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
         };
         /** Health */
         Health: {
@@ -421,7 +711,10 @@ export interface components {
              */
             denoise: number;
         };
-        /** Job */
+        /**
+         * Job
+         * @description Pictures that are drawn.
+         */
         Job: {
             /** Id */
             id: string;
@@ -435,7 +728,6 @@ export interface components {
              * Format: date-time
              */
             created: string;
-            request: components["schemas"]["ImageRequest"];
             /** Place */
             place: number;
             /** Step */
@@ -446,30 +738,36 @@ export interface components {
             rate: number;
             /** Seconds Left */
             seconds_left: number | null;
+            /** Notes */
+            notes: string[];
+            mistake: components["schemas"]["Mistake"] | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "draw";
+            request: components["schemas"]["ImageRequest"];
             /** Preview */
             preview: string | null;
             /** Pictures */
             pictures: components["schemas"]["DrawnPicture"][];
             /** Report */
             report: string;
-            /** Notes */
-            notes: string[];
-            mistake: components["schemas"]["Mistake"] | null;
         };
         /** Jobs */
         Jobs: {
             /** Jobs */
-            jobs: components["schemas"]["Job"][];
+            jobs: (components["schemas"]["Job"] | components["schemas"]["ExtractJob"])[];
         };
         /**
          * Mistake
-         * @description What is wrong, and where in the prompt if that is known; columns count characters from 0.
+         * @description What is wrong, and where if that is known; columns count characters from 0.
          */
         Mistake: {
             /** Message */
             message: string;
             /** Field */
-            field?: ("prompt" | "negative_prompt") | null;
+            field?: string | null;
             /** Column */
             column?: number | null;
             /**
@@ -477,6 +775,13 @@ export interface components {
              * @default 1
              */
             length: number;
+        };
+        /** Naming */
+        Naming: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
         };
         /**
          * Network
@@ -577,6 +882,40 @@ export interface components {
             types: string[];
         };
         /**
+         * Point
+         * @description One size that the result may have. Errors are relative to the mix (Frobenius), rounding to a dtype aside.
+         */
+        Point: {
+            /** Least */
+            least: number;
+            /** Most */
+            most: number;
+            /** Error */
+            error: number;
+            /** Worst */
+            worst: number;
+            /** Values */
+            values: number;
+        };
+        /**
+         * Row
+         * @description One module of what was written. Errors are relative to the mix (Frobenius).
+         */
+        Row: {
+            /** Module */
+            module: string;
+            /** Type */
+            type: string;
+            /** Rank */
+            rank: number;
+            /** Ranks */
+            ranks: number;
+            /** Error */
+            error: number;
+            /** Written */
+            written: number;
+        };
+        /**
          * SettingsView
          * @description The settings that the page shows, and which of them the environment holds fast.
          */
@@ -598,16 +937,28 @@ export interface components {
     pathItems: never;
 }
 export type BaseInfo = components['schemas']['BaseInfo'];
+export type Bound = components['schemas']['Bound'];
+export type CombineRequest = components['schemas']['CombineRequest'];
+export type Curve = components['schemas']['Curve'];
 export type DrawnPicture = components['schemas']['DrawnPicture'];
 export type ErrorAnswer = components['schemas']['ErrorAnswer'];
+export type ExtractJob = components['schemas']['ExtractJob'];
+export type ExtractPlaces = components['schemas']['ExtractPlaces'];
+export type ExtractReport = components['schemas']['ExtractReport'];
+export type ExtractRequest = components['schemas']['ExtractRequest'];
+export type Extraction = components['schemas']['Extraction'];
+export type Folder = components['schemas']['Folder'];
 export type Health = components['schemas']['Health'];
 export type ImageRequest = components['schemas']['ImageRequest'];
 export type Job = components['schemas']['Job'];
 export type Jobs = components['schemas']['Jobs'];
 export type Mistake = components['schemas']['Mistake'];
+export type Naming = components['schemas']['Naming'];
 export type Network = components['schemas']['Network'];
 export type NetworkDetails = components['schemas']['NetworkDetails'];
 export type Networks = components['schemas']['Networks'];
+export type Point = components['schemas']['Point'];
+export type Row = components['schemas']['Row'];
 export type SettingsView = components['schemas']['SettingsView'];
 export type $defs = Record<string, never>;
 export interface operations {
@@ -930,7 +1281,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Job"];
+                    "application/json": components["schemas"]["Job"] | components["schemas"]["ExtractJob"];
                 };
             };
             /** @description Nothing has this id */
@@ -970,7 +1321,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Job"];
+                    "application/json": components["schemas"]["Job"] | components["schemas"]["ExtractJob"];
                 };
             };
             /** @description Nothing has this id */
@@ -1011,6 +1362,168 @@ export interface operations {
                 };
                 content: {
                     "image/png": unknown;
+                };
+            };
+            /** @description Nothing has this id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    get_places: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtractPlaces"];
+                };
+            };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    extract: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExtractRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtractJob"];
+                };
+            };
+            /** @description Something has this name already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The server has as much to do as it takes */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    get_curve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CombineRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Curve"];
+                };
+            };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The server has as much to do as it takes */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    get_report: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtractReport"];
                 };
             };
             /** @description Nothing has this id */

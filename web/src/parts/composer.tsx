@@ -1,15 +1,18 @@
 /** Where a picture is described: prompt, rows, negative prompt, options, draw. */
 
+import { rows } from "../prompt/rows";
 import { useShared } from "../state/page";
-import { isOver } from "../state/jobs";
+import { drawings, isOver } from "../state/jobs";
 import { Editor } from "./editor";
 import { Options } from "./options";
 import { TagRows } from "./rows";
 
-export function Composer() {
-  const { draft, mistake, jobs, asking, set, draw, interrupt } = useShared();
+/** `saveMix` is called to make one file of the prompt's LoRAs. */
+export function Composer({ saveMix }: { saveMix: () => void }) {
+  const { draft, mistake, jobs: all, asking, set, draw, interrupt } = useShared();
+  const jobs = drawings(all);
   const running = jobs.find((job) => job.state === "running") ?? jobs.find((job) => !isOver(job));
-  const elsewhere = mistake !== null && mistake.field == null;
+  const elsewhere = mistake !== null && mistake.field !== "prompt" && mistake.field !== "negative_prompt";
   return (
     <section className="composer" aria-label="Composer">
       <form
@@ -27,6 +30,7 @@ export function Composer() {
           onDraw={draw}
         />
         <TagRows />
+        {rows(draft.prompt).length > 0 && <button type="button" className="save-mix" onClick={saveMix}>Save this mix…</button>}
         <Editor
           small
           label="Negative prompt"

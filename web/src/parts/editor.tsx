@@ -12,21 +12,23 @@ interface Props {
   readonly placeholder: string;
   readonly mistake: Mistake | null;
   readonly small?: boolean;
+  /** Whether a mistake takes the focus; not while somebody writes. */
+  readonly seek?: boolean;
   readonly onChange: (value: string) => void;
   readonly onDraw: () => void;
 }
 
-export function Editor({ label, value, placeholder, mistake, small = false, onChange, onDraw }: Props) {
+export function Editor({ label, value, placeholder, mistake, small = false, seek = true, onChange, onDraw }: Props) {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
   const wrong = mistake?.column == null ? null : placeOf(value, mistake.column, mistake.length);
   const start = wrong?.start;
   const stop = wrong?.stop;
   useEffect(() => {
-    if (start === undefined || stop === undefined) return;
+    if (!seek || start === undefined || stop === undefined) return;
     field.current?.focus();
     field.current?.setSelectionRange(start, stop);
-  }, [start, stop]);
+  }, [seek, start, stop]);
   return (
     <div className={small ? "editor small" : "editor"}>
       <label htmlFor={id}>{label}</label>

@@ -4,10 +4,11 @@ import { useEffect, useState } from "react";
 
 import { useShared } from "../state/page";
 
-export type Place = "generate" | "networks" | "settings";
+export type Place = "generate" | "networks" | "models" | "settings";
 const PLACES: readonly (readonly [Place, string])[] = [
   ["generate", "Generate"],
   ["networks", "Networks"],
+  ["models", "Models"],
   ["settings", "Settings"],
 ];
 

@@ -5,11 +5,13 @@ import { addTag, removeTag } from "../prompt/edits";
 import { written } from "../prompt/numbers";
 import { findWord, toggleWord } from "../prompt/words";
 import { useShared } from "../state/page";
+import { useText } from "../state/text";
 
 const CHIPS = 5;
 
 export function NetworkCard({ network, tagIndex, details }: { network: Network; tagIndex: number | null; details: () => void }) {
-  const { edit, settings, base } = useShared();
+  const { settings, base } = useShared();
+  const { what, edit } = useText();
   const used = tagIndex !== null;
   const strength = written(network.strength ?? Number(settings?.values["default_strength"] ?? 1));
   const warning = network.problem || (network.fits === false ? `made for ${network.base || network.family}; the base is ${base?.title ?? base?.name ?? "another"}` : "");
@@ -19,7 +21,7 @@ export function NetworkCard({ network, tagIndex, details }: { network: Network; 
         type="button"
         className="card-main"
         aria-pressed={used}
-        aria-label={`${network.name}: ${used ? "take out of the prompt" : "add to the prompt"}`}
+        aria-label={`${network.name}: ${used ? "take out of" : "add to"} the ${what}`}
         disabled={network.problem !== "" && !used}
         onClick={() => edit((text) => (used ? removeTag(text, tagIndex) : addTag(text, network.tag, strength)))}
       >
@@ -31,7 +33,7 @@ export function NetworkCard({ network, tagIndex, details }: { network: Network; 
         <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 11v6M12 7v.5M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18" /></svg>
       </button>
       {warning !== "" && <p className="warning">{warning}</p>}
-      {network.triggers.length > 0 && (
+      {what === "prompt" && network.triggers.length > 0 && (
         <div className="chips">
           <Chips words={network.triggers.slice(0, CHIPS)} />
           {network.triggers.length > CHIPS && <button type="button" className="chip" aria-label={`All trigger words of ${network.name}`} onClick={details}>+{network.triggers.length - CHIPS}</button>}

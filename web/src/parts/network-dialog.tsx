@@ -5,10 +5,12 @@ import { useEffect, useState } from "react";
 import { api, type Network, type NetworkDetails } from "../api/client";
 import { Chips } from "./network-card";
 import { Dialog } from "./dialog";
+import { useText } from "../state/text";
 
 export function NetworkDialog({ network, close }: { network: Network; close: () => void }) {
   const [details, setDetails] = useState<NetworkDetails | null>(null);
   const [wrong, setWrong] = useState("");
+  const { what } = useText();
   useEffect(() => {
     let over = false;
     api.network(network.id).then(
@@ -33,7 +35,7 @@ export function NetworkDialog({ network, close }: { network: Network; close: () 
           ))}
         </dl>
       </div>
-      {network.triggers.length > 0 && (
+      {what === "prompt" && network.triggers.length > 0 && (
         <>
           <h3>Trigger words</h3>
           <div className="chips"><Chips words={network.triggers} /></div>

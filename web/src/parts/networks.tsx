@@ -7,20 +7,22 @@ import { tags } from "../prompt/tokens";
 import { meant } from "../prompt/rows";
 import { ALL, shown } from "../state/library";
 import { useShared } from "../state/page";
+import { useText } from "../state/text";
 import { NetworkCard } from "./network-card";
 import { NetworkDialog } from "./network-dialog";
 
 const SHOWN = 60; // cards at once: ten thousand would take seconds
 
 export function NetworksPanel() {
-  const { networks, draft, refresh } = useShared();
+  const { networks, refresh } = useShared();
+  const { text } = useText();
   const [filter, setFilter] = useState(ALL);
   const [limit, setLimit] = useState(SHOWN);
   const [details, setDetails] = useState<Network | null>(null);
   const [scanning, setScanning] = useState(false);
   const found = shown(networks.networks, useDeferredValue(filter));
   const inPrompt = new Map<string, number>(); // id -> number of the tag
-  tags(draft.prompt).forEach((tag, index) => {
+  tags(text).forEach((tag, index) => {
     const network = tag.name === "" ? undefined : meant(tag.name, networks.networks);
     if (network !== undefined && !inPrompt.has(network.id)) inPrompt.set(network.id, index);
   });

@@ -3,11 +3,12 @@
 import { useId, type ReactNode } from "react";
 
 import type { Draft } from "../state/draft";
+import { pictures } from "../state/jobs";
 import { useShared } from "../state/page";
 
 export function Options() {
   const { draft, base, samplers, jobs, set } = useShared();
-  const last = jobs.flatMap((job) => job.pictures)[0]?.seed ?? null;
+  const last = pictures(jobs)[0]?.picture.seed ?? null;
   return (
     <div className="options">
       <Field label="Seed">

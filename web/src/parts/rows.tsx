@@ -6,6 +6,7 @@ import { clearStrength, removeTag, setStrength, type StrengthKey } from "../prom
 import { curve, written } from "../prompt/numbers";
 import { meant, PARTS, rows, type Control, type Row } from "../prompt/rows";
 import { useShared } from "../state/page";
+import { useText } from "../state/text";
 
 const NAMES: Readonly<Record<StrengthKey, string>> = {
   first: "strength",
@@ -21,11 +22,11 @@ const NAMES: Readonly<Record<StrengthKey, string>> = {
 const OFFERED: readonly StrengthKey[] = ["te", "unet", "in", "mid", "out"];
 
 export function TagRows() {
-  const { draft } = useShared();
-  const found = rows(draft.prompt);
+  const { text, what } = useText();
+  const found = rows(text);
   if (found.length === 0) return null;
   return (
-    <ul className="rows" aria-label="LoRAs of the prompt">
+    <ul className="rows" aria-label={`LoRAs of the ${what}`}>
       {found.map((row) => (
         <TagRow key={row.index} row={row} />
       ))}
@@ -34,7 +35,8 @@ export function TagRows() {
 }
 
 function TagRow({ row }: { row: Row }) {
-  const { networks, settings, edit } = useShared();
+  const { networks, settings } = useShared();
+  const { edit } = useText();
   const [open, setOpen] = useState(false);
   const network = meant(row.name, networks.networks);
   const usual = network?.strength ?? Number(settings?.values["default_strength"] ?? 1);
@@ -66,7 +68,7 @@ function TagRow({ row }: { row: Row }) {
 
 /** A slider and its number; a schedule has its text and its curve instead. `usual` is what counts where nothing is given. */
 function Strength({ row, control, usual }: { row: Row; control: Control; usual: number }) {
-  const { edit } = useShared();
+  const { edit } = useText();
   const label = control.key === "first" ? `Strength of ${row.name}` : `${row.name}: ${NAMES[control.key]}`;
   const set = (value: string) => edit((text) => setStrength(text, row.index, control.key, value));
   const value = control.number ?? usual;

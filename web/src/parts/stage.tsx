@@ -3,7 +3,7 @@
 import { useState } from "react";
 
 import type { Job } from "../api/client";
-import { isOver, pictures, type Finished } from "../state/jobs";
+import { drawings, isOver, pictures, type Finished } from "../state/jobs";
 import { useShared } from "../state/page";
 import { Picture } from "./picture";
 import { PictureDialog } from "./picture-dialog";
@@ -13,7 +13,8 @@ const SHOWN = 60;
 
 /** `compose` is called when the form has been filled and should be seen. */
 export function Stage({ compose }: { compose: () => void }) {
-  const { jobs, chosen, choose } = useShared();
+  const { jobs: all, chosen, choose } = useShared();
+  const jobs = drawings(all);
   const [open, setOpen] = useState<Finished | null>(null);
   const [limit, setLimit] = useState(SHOWN);
   const running = jobs.find((job) => job.state === "running");

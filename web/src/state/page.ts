@@ -2,14 +2,15 @@
 
 import { createContext, useCallback, useContext, useEffect, useMemo, useReducer, useState } from "react";
 
-import { api, ApiError, type BaseInfo, type Job, type Mistake, type Networks, type SettingsView } from "../api/client";
+import { api, ApiError, type AnyJob, type BaseInfo, type Mistake, type Networks, type SettingsView } from "../api/client";
 import { listen } from "../api/events";
 import { change, load, request, save, type Draft } from "./draft";
+import { useExtracting, type Extracting } from "./extracting";
 import { hear } from "./jobs";
 
 export interface Page {
   readonly draft: Draft;
-  readonly jobs: readonly Job[];
+  readonly jobs: readonly AnyJob[];
   readonly networks: Networks;
   readonly base: BaseInfo | null;
   readonly samplers: readonly string[];
@@ -21,6 +22,7 @@ export interface Page {
   readonly asking: boolean;
   /** The job that the stage shows; null: the newest. */
   readonly chosen: string | null;
+  readonly extracting: Extracting;
   set(values: Partial<Draft>): void;
   edit(by: (prompt: string) => string): void;
   draw(): void;
@@ -60,6 +62,8 @@ export function usePage(leave: () => void): Page {
     },
     [leave],
   );
+  const heard = useCallback((job: AnyJob) => tell({ kind: "one", job }), []);
+  const extracting = useExtracting(base?.name ?? null, heard, failed);
   const loadNetworks = useCallback(() => api.networks().then(setNetworks, failed), [failed]);
 
   useEffect(() => {
@@ -99,6 +103,7 @@ export function usePage(leave: () => void): Page {
       trouble,
       asking,
       chosen,
+      extracting,
       set: (values) => {
         setMistake(null);
         changeDraft({ kind: "set", values });
@@ -136,6 +141,6 @@ export function usePage(leave: () => void): Page {
         }
       },
     }),
-    [draft, jobs, networks, base, samplers, settings, mistake, trouble, asking, chosen, failed, loadNetworks],
+    [draft, jobs, networks, base, samplers, settings, mistake, trouble, asking, chosen, extracting, failed, loadNetworks],
   );
 }
