@@ -107,6 +107,9 @@ def test_mistakes_are_shown_at_their_place(watched, shelf):
     sync.expect(page.get_by_role("alert")).to_contain_text('there is a LoRA "taken" in loras already')
     mix.fill("<lora:delft:0~1>")
     sync.expect(page.get_by_role("alert")).to_contain_text("one strength for all steps")
+    page.get_by_role("checkbox", name="Take the mean").check()
+    sync.expect(page.get_by_role("alert")).to_have_count(0)
+    sync.expect(page.locator(".outlook")).to_be_visible()
     assert (shelf / "taken.safetensors").read_text() == "mine"
 
 

@@ -375,11 +375,9 @@ export interface components {
         };
         /**
          * CombineRequest
-         * @description A mix that becomes one network. Exact if neither a rank nor an error nor an energy is given.
+         * @description A mix that becomes one network.
          */
         CombineRequest: {
-            /** Mix */
-            mix: string;
             /** Rank */
             rank?: number | null;
             /** Error */
@@ -388,8 +386,10 @@ export interface components {
             energy?: number | null;
             /** Max Rank */
             max_rank?: number | null;
-            /** Components */
-            components?: string[] | null;
+            /** Type */
+            type?: ("lora" | "lokr" | "full") | null;
+            /** Factor */
+            factor?: number | null;
             /**
              * Dialect
              * @default kohya
@@ -397,8 +397,19 @@ export interface components {
             dialect: string;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
+            /** Mix */
+            mix: string;
+            /** Components */
+            components?: string[] | null;
             /** Base */
             base?: string | null;
+            /**
+             * Flatten
+             * @default false
+             */
+            flatten: boolean;
+            /** Steps */
+            steps?: number | null;
         };
         /**
          * Curve
@@ -551,8 +562,6 @@ export interface components {
          * @description A mix that becomes one file of the library. `base` is a name of those that the server offers.
          */
         ExtractRequest: {
-            /** Mix */
-            mix: string;
             /** Rank */
             rank?: number | null;
             /** Error */
@@ -561,8 +570,10 @@ export interface components {
             energy?: number | null;
             /** Max Rank */
             max_rank?: number | null;
-            /** Components */
-            components?: string[] | null;
+            /** Type */
+            type?: ("lora" | "lokr" | "full") | null;
+            /** Factor */
+            factor?: number | null;
             /**
              * Dialect
              * @default kohya
@@ -570,8 +581,19 @@ export interface components {
             dialect: string;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
+            /** Mix */
+            mix: string;
+            /** Components */
+            components?: string[] | null;
             /** Base */
             base?: string | null;
+            /**
+             * Flatten
+             * @default false
+             */
+            flatten: boolean;
+            /** Steps */
+            steps?: number | null;
             /** Name */
             name: string;
             /** Folder */

@@ -3,6 +3,7 @@
 import { useEffect, useId, useState, type ReactNode } from "react";
 
 import { api, type Curve, type ExtractPlaces } from "../api/client";
+import { changes } from "../prompt/mix";
 import { fileName, type Goal, type Precision } from "../state/plan";
 import { useShared } from "../state/page";
 
@@ -69,6 +70,12 @@ export function ExtractForm({ curve, children }: { curve: Curve | null; children
           <input type="checkbox" checked={plan.weights} onChange={(event) => set({ weights: event.target.checked })} />
           Open the base, for DoRA, GLoRA, IA3, OFT and BOFT
         </label>
+        {(changes(plan.mix) || plan.flatten) && (
+          <label className="check">
+            <input type="checkbox" checked={plan.flatten} onChange={(event) => set({ flatten: event.target.checked })} />
+            Take the mean of strengths that change by step
+          </label>
+        )}
         <label className="check">
           <input type="checkbox" checked={plan.overwrite} onChange={(event) => set({ overwrite: event.target.checked })} />
           Replace a file of this name

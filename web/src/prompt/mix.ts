@@ -1,6 +1,7 @@
 /** The tags of a prompt as a mix, and one tag in the place of a mix. */
 
 import { addTag, removeTag, spelled } from "./edits";
+import { isSchedule } from "./numbers";
 import { tags } from "./tokens";
 
 /** The tags alone, as the prompt writes them. */
@@ -8,6 +9,11 @@ export function mixOf(prompt: string): string {
   return tags(prompt)
     .map((tag) => tag.source)
     .join("");
+}
+
+/** Whether a strength of the mix changes while a picture is drawn. */
+export function changes(mix: string): boolean {
+  return tags(mix).some((tag) => tag.items.some((item) => isSchedule(item.text)));
 }
 
 /** The prompt with one tag instead of the tags of `mix`, where the first of them stands; at its end if it has none of them. */

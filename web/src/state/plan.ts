@@ -18,6 +18,8 @@ export interface Plan {
   readonly components: readonly string[] | null;
   /** Whether the base's own weights are read: some types change a weight as it is. */
   readonly weights: boolean;
+  /** Whether strengths that change by step count with their mean; a file has one strength for all steps. */
+  readonly flatten: boolean;
   /** "": as is suggested. */
   readonly name: string;
   /** null: the first. */
@@ -36,6 +38,7 @@ export const NEW: Plan = {
   energy: 0.99,
   components: null,
   weights: false,
+  flatten: false,
   name: "",
   folder: null,
   dialect: "kohya",
@@ -50,6 +53,7 @@ export function curveRequest(plan: Plan, base: string | null): CombineRequest {
     components: plan.components === null ? null : [...plan.components],
     base: plan.weights ? base : null,
     dialect: plan.dialect,
+    flatten: plan.flatten,
   };
 }
 

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
-import { instead, mixOf, suggestedName } from "../../src/prompt/mix";
+import { changes, instead, mixOf, suggestedName } from "../../src/prompt/mix";
 import { tags, tokenize } from "../../src/prompt/tokens";
 import { tag } from "./random";
 
@@ -38,6 +38,10 @@ function words(prompt: string): string {
     .join("")
     .replace(/[\s,]+/g, "");
 }
+
+test("a mix changes if one of its strengths does", () => {
+  expect([changes("<lora:a:1>"), changes("<lora:a:1:unet=0~1>"), changes("<lora:a@b:1>"), changes("")]).toEqual([false, true, false, false]);
+});
 
 test("a name is suggested from the networks, and is none of a path", () => {
   expect(suggestedName("<lora:styles/ink:0.8><lora:neon:1><lora:ink:1>")).toBe("ink-neon");
