@@ -138,6 +138,7 @@ def test_answers_have_names_and_no_folders(server, clean):
         ({"folder": "/etc"}, 422, None, None, "no folder of the library is '/etc'"),
         ({"base": "/etc/passwd"}, 422, None, None, 'no base named "/etc/passwd"'),
         ({"dtype": "int8"}, 422, "dtype", None, "fp16"),
+        ({"mix": "", "tuned": "/etc/passwd", "base": "tiny", "rank": 4}, 422, None, None, "a server only takes mixes"),
         ({"path": "/tmp/x"}, 422, "path", None, "not permitted"),
     ],
 )

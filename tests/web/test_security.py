@@ -182,6 +182,9 @@ def test_names_never_reach_the_file_system(server, monkeypatch, tmp_path, make_l
         for mix in ({"mix": f'<lora:"{name}":1>'}, {"mix": "<lora:delft:1>", "base": name}):
             assert server.post("/api/v1/extract/curve", json=mix).status_code == 422
             assert server.post("/api/v1/extract", json=mix | {"name": "x"}).status_code == 422
+            tuned = {"tuned": name, "base": "tiny", "rank": 4}
+            assert server.post("/api/v1/extract/curve", json=tuned).status_code == 422
+            assert server.post("/api/v1/extract", json=tuned | {"name": "x"}).status_code == 422
         for place in ({"name": name}, {"name": "x", "folder": name}):
             assert server.post("/api/v1/extract", json={"mix": "<lora:delft:1>"} | place).status_code == 422
         base = {"prompt": "cat", "base": name}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from loraloom import dialects
-from loraloom.errors import LoraError, SettingsError
+from loraloom.errors import LoraError, NotSupported, SettingsError
 from loraloom.generate.request import ImageRequest
 from loraloom.generate.save import save_numbered
 from loraloom.prompts import parse_lenient
@@ -126,6 +126,8 @@ class Service:
         return self.curves.submit(request.model_copy(update={"base": base.source}), left, partial(self.jobs.call, base.source))
 
     def _checked(self, request: "CombineRequest") -> KnownBase:
+        if request.tuned is not None:
+            raise NotSupported("tuned: two checkpoints are compared by the command line and the library; a server only takes mixes")
         check_mix_limits(request)
         base = self.base(request.base)
         try:

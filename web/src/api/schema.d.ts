@@ -375,7 +375,8 @@ export interface components {
         };
         /**
          * CombineRequest
-         * @description A mix that becomes one network.
+         * @description A mix, or what turns `base` into `tuned`, that becomes one network. The difference of two checkpoints needs a rank, an error or an
+         *     energy, as no exact LoRA of it is small; or the type `full`.
          */
         CombineRequest: {
             /** Rank */
@@ -397,8 +398,13 @@ export interface components {
             dialect: string;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
-            /** Mix */
+            /**
+             * Mix
+             * @default
+             */
             mix: string;
+            /** Tuned */
+            tuned?: string | null;
             /** Components */
             components?: string[] | null;
             /** Base */
@@ -581,8 +587,13 @@ export interface components {
             dialect: string;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
-            /** Mix */
+            /**
+             * Mix
+             * @default
+             */
             mix: string;
+            /** Tuned */
+            tuned?: string | null;
             /** Components */
             components?: string[] | null;
             /** Base */
@@ -921,7 +932,7 @@ export interface components {
         };
         /**
          * Row
-         * @description One module of what was written. Errors are relative to the mix (Frobenius).
+         * @description One module of what was written. Errors are relative to the change that was to be written (Frobenius).
          */
         Row: {
             /** Module */

@@ -68,7 +68,7 @@ export function ExtractForm({ curve, children }: { curve: Curve | null; children
         </Field>
         <label className="check">
           <input type="checkbox" checked={plan.weights} onChange={(event) => set({ weights: event.target.checked })} />
-          Open the base, for DoRA, GLoRA, IA3, OFT and BOFT
+          Read the base’s weights, for DoRA, GLoRA, IA3, OFT and BOFT
         </label>
         {(changes(plan.mix) || plan.flatten) && (
           <label className="check">
