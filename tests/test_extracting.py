@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from loraloom import ImageRequest, Session, read
 from loraloom.combine import CombineRequest
 from loraloom.errors import NotFound, NothingApplied, NotSupported, PromptError, SettingsError, WriteFailed
+from loraloom.lorafile import Mix
 
 MIX = "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"
 
@@ -105,3 +106,47 @@ def test_nothing_is_written_over_unless_it_was_asked_for(session, tmp_path):
     session.extract(CombineRequest(mix=MIX), path, overwrite=True)
     assert read(path).adapters
     assert sorted(each.name for each in tmp_path.iterdir()) == ["loras", "x.safetensors"]
+
+
+def test_an_open_base_says_how_far_its_own_output_is(session, tmp_path):
+    """Of what the mix changes in it: nothing but rounding for the exact file, much for one of rank 1. Untouched components are left out."""
+    exact = session.extract(CombineRequest.of(mix=MIX), tmp_path / "exact.safetensors", live=True)
+    small = session.extract(CombineRequest.of(mix=MIX, rank=1, base="nano"), tmp_path / "small.safetensors", live=True)
+    assert exact.outputs.keys() == small.outputs.keys() == {"unet", "text_encoder"}
+    assert max(exact.outputs.values()) <= 1e-4
+    assert min(small.outputs.values()) >= 1e-2
+    others = (
+        {"mix": "<lora:ink:te=0:unet=1>"},
+        {"mix": MIX, "components": ("unet",)},
+        {"mix": "<lora:ink:te=0:unet=0~1>", "flatten": True},
+    )
+    for number, options in enumerate(others):
+        only = session.extract(CombineRequest.of(**options), tmp_path / f"unet-{number}.safetensors", live=True)
+        assert only.outputs.keys() == {"unet"}
+        assert only.outputs["unet"] <= 1e-4
+    assert session.extract(CombineRequest.of(mix=MIX), tmp_path / "closed.safetensors").outputs == {}
+
+
+def test_rows_say_what_modules_put_out(session, tmp_path):
+    exact = session.extract(CombineRequest.of(mix=MIX), tmp_path / "exact.safetensors")
+    assert exact.furthest.output <= 1e-6
+    small = session.extract(CombineRequest.of(mix=MIX, rank=1), tmp_path / "small.safetensors")
+    assert all(0.05 < row.output < 1.5 for row in small.rows)
+
+
+def test_a_bound_that_rounding_breaks_is_told(session, tmp_path):
+    """float16 rounds by about 3e-4 of a change."""
+    half = session.extract(CombineRequest.of(mix=MIX, error=1e-5), tmp_path / "half.safetensors")
+    assert any("rounding to float16 takes 60 modules beyond 1e-05" in warning and "fp32 keeps them" in warning for warning in half.warnings)
+    for options in ({"error": 1e-5, "dtype": "fp32"}, {"error": 0.05}, {"rank": 2}):
+        found = session.extract(CombineRequest.of(mix=MIX, **options), tmp_path / "x.safetensors", overwrite=True)
+        assert not found.warnings
+
+
+def test_a_base_that_is_in_use_is_not_compared_and_that_is_told(session, tmp_path):
+    opened = session._open("nano")
+    with opened.engine.attached(Mix()):
+        found = session.extract(CombineRequest.of(mix=MIX), tmp_path / "x.safetensors", live=True)
+    assert found.outputs == {}
+    assert any("what nano puts out was not compared: " in warning for warning in found.warnings)
+    assert read(found.path).adapters

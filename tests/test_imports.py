@@ -29,6 +29,7 @@ LAYERS = {
     "tensorfile": 1,
     "basefile": 1,
     "peek": 1,
+    "plotting": 1,
     "rewrite": 1,
     "pickled": 1,
     "scalars": 1,

@@ -5,7 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loraloom import dialects
@@ -14,6 +14,7 @@ from loraloom.bases import Base
 from loraloom.combine import (
     Combined,
     CombineRequest,
+    Goal,
     Module,
     OnModule,
     ResizeRequest,
@@ -22,7 +23,13 @@ from loraloom.combine import (
     commonest_dtype,
     difference,
     distances,
+    of_difference,
+    of_stack,
+    probed,
 )
+from loraloom.combine.plot import draw_modules
+from loraloom.combine.probe import Added
+from loraloom.combine.request import Sized
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
 from loraloom.errors import SettingsError
@@ -40,6 +47,7 @@ class Row:
     ranks: int  # of the mix; 0 for a difference of checkpoints
     error: float  # of the approximation
     written: float  # of the approximation and of the rounding to the dtype
+    output: float  # of what the module puts out for a fixed random input, as written
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,24 @@ class Extracted:
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
     flattened: Flat | None = None  # where the mix changes by step and its mean was asked for
+    outputs: Mapping[str, float] = field(default_factory=dict)  # of a live base's components, relative to what the mix changes in them
 
     @property
     def worst(self) -> Row:
         return max(self.rows, key=lambda row: row.written)
+
+    @property
+    def furthest(self) -> Row:
+        """By what it puts out."""
+        return max(self.rows, key=lambda row: row.output)
+
+    def plot(self, path: Path) -> None:
+        """A PNG with the error and rank of each module, in the base's order. Raises NotSupported without matplotlib, WriteFailed."""
+        errors = {"weights, as written": [row.written for row in self.rows], "output": [row.output for row in self.rows]}
+        if self.error:
+            errors = {"weights, as combined": [row.error for row in self.rows]} | errors
+        title = f"{self.path.name}: {self.method}, {self.dtype}"
+        draw_modules(path, [row.module for row in self.rows], errors, [(row.ranks, row.rank) for row in self.rows], title)
 
 
 def extract(
@@ -96,7 +118,8 @@ def extract(
     found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps, on_module=on_module)
     _require_room(found, _dtype(request), room)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
-    return _written(found, base, output, request.dialect, _dtype(request), warnings)
+    source = of_stack(found.flattened.stack if found.flattened else stack, weights)
+    return _written(found, base, output, request, _dtype(request), warnings, source)
 
 
 def extract_difference(
@@ -120,7 +143,7 @@ def extract_difference(
         kind.write_tensors(module.adapter, base.by_target[module.target], base)
 
     found = difference(before, after, request.goal, components=request.components, check=check, on_module=on_module)
-    return _written(found, base, output, request.dialect, _dtype(request), found.notes)
+    return _written(found, base, output, request, _dtype(request), found.notes, of_difference(before, after))
 
 
 def resize(
@@ -132,14 +155,15 @@ def resize(
     """
     dialects.by_name(request.dialect)
     refuse_existing(output, overwrite=overwrite)
-    found = combine(((file, Strength.of(1.0)),), base, request.goal, weights=weights)
+    stack = ((file, Strength.of(1.0)),)
+    found = combine(stack, base, request.goal, weights=weights)
     found = replace(found, file=replace(found.file, metadata=_resized(file, found)))
     left_out: tuple[str, ...] = ()
     if count := len(file.unknown):
         more = f", and {count - 1} more" if count > 1 else ""
         left_out = (f"{file.name}: left out, because it fits nothing: {file.unknown[0]}{more}",)
     dtype = DTYPES[request.dtype] if request.dtype else commonest_dtype(file)
-    return _written(found, base, output, request.dialect, dtype, (*file.warnings, *left_out))
+    return _written(found, base, output, request, dtype, (*file.warnings, *left_out), of_stack(stack, weights))
 
 
 def _components(base: Base, output: Path, request: CombineRequest, overwrite: bool) -> tuple[str, ...]:
@@ -156,14 +180,14 @@ def _dtype(request: CombineRequest) -> str:
     return DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")]
 
 
-def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str, warnings: tuple[str, ...]) -> Extracted:
-    flat, back = found.flattened, publish(found.file, base, output, dialect, dtype)
-    rounded = distances(back, found.file, base)
-    rows = tuple(_row(module, rounded[module.target]) for module in found.modules)
+def _written(found: Combined, base: Base, output: Path, request: Sized, dtype: str, warnings: tuple[str, ...], source: Added) -> Extracted:
+    flat, back = found.flattened, publish(found.file, base, output, request.dialect, dtype)
+    rounded, put_out = distances(back, found.file, base), probed(back, source, base)
+    rows = tuple(_row(module, rounded[module.target], put_out[module.target]) for module in found.modules)
     return Extracted(
         output,
         base.title,
-        dialects.by_name(dialect).title,
+        dialects.by_name(request.dialect).title,
         dtype,
         found.method,
         dict(Counter(row.type for row in rows).most_common()),
@@ -172,7 +196,7 @@ def _written(found: Combined, base: Base, output: Path, dialect: str, dtype: str
         found.error,
         _together(found, rows),
         rows,
-        (*warnings, *(flat.warnings if flat else ())),
+        (*warnings, *(flat.warnings if flat else ()), *_beyond(request.goal, rows, dtype)),
         Flat(flat.steps, flat.mix) if flat else None,
     )
 
@@ -190,6 +214,17 @@ def _together(found: Combined, rows: Sequence[Row]) -> float:
     return math.hypot(*(row.written * norm for row, norm in zip(rows, norms, strict=True))) / whole if whole else 0.0
 
 
+def _beyond(goal: Goal, rows: tuple[Row, ...], dtype: str) -> tuple[str, ...]:
+    """A sentence where rounding takes modules out of the bound that was asked for."""
+    most = goal.most
+    out = [row for row in rows if most is not None and row.error <= most < 0.99 * row.written]
+    if not out or most is None:
+        return ()
+    worst = max(out, key=lambda row: row.written)
+    remedy = "" if dtype == "float32" else "; fp32 keeps them within"
+    return (f"rounding to {dtype} takes {len(out)} modules beyond {most:g}, {worst.module} to {worst.written:.2g}{remedy}",)
+
+
 def _resized(file: LoraFile, found: Combined) -> dict[str, str]:
     """The source's metadata with the new ranks, and where it comes from: the name without its folders, which may hold their owner's."""
     types = Counter(adapter.name for adapter in file.adapters.values())
@@ -200,7 +235,7 @@ def _resized(file: LoraFile, found: Combined) -> dict[str, str]:
     return {**resized(file.metadata, found.file.adapters), "loraloom.resized_from": json.dumps(told, ensure_ascii=False)}
 
 
-def _row(module: Module, rounded: float) -> Row:
+def _row(module: Module, rounded: float, output: float) -> Row:
     """The approximation is orthogonal to what it leaves out, so that both errors add up in squares; what is rounded is the part
     that stays."""
     kept = (1 - module.error**2) ** 0.5
@@ -211,4 +246,5 @@ def _row(module: Module, rounded: float) -> Row:
         module.ranks,
         module.error,
         (module.error**2 + (rounded * kept) ** 2) ** 0.5,
+        output,
     )

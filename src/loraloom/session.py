@@ -18,18 +18,20 @@ from loraloom.catalogue import Catalogue, Finished, Item, finish, inspecting, ow
 from loraloom.catalogue.inspecting import Fit, Inspection
 from loraloom.catalogue.sidecar import read_sidecar
 from loraloom.combine import EXACT, CombineRequest, Curve, Goal, OnModule, ResizeRequest, Weights, curve
+from loraloom.combine.flatten import flatten
 from loraloom.converting import Converted, convert
 from loraloom.dialects.fields import TRIGGER
 from loraloom.editing import Edited, edit
 from loraloom.engine import Fallback
 from loraloom.engine import Report as EngineReport
-from loraloom.errors import BaseError, NotFound, NotSupported, PromptError, SettingsError, WriteFailed
+from loraloom.errors import BaseError, LoraError, NotFound, NotSupported, PromptError, SettingsError, WriteFailed
 from loraloom.extracting import Extracted, extract, extract_difference, resize
 from loraloom.generate.draw import OnStep, Shot, Source, Style, draw
 from loraloom.generate.grid import sheet
 from loraloom.generate.jobs import Job, OnPicture, Picture, attached, draw_jobs, notes
 from loraloom.generate.opened import BaseFacts, Opened, usual_steps
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
+from loraloom.generate.probe import probed_live
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest, random_seed
 from loraloom.generate.source import source
 from loraloom.lorafile import LoraFile, Mix, Stack
@@ -195,23 +197,39 @@ class Session:
         return found
 
     def extract(
-        self, request: CombineRequest, output: Path, *, on_module: OnModule | None = None, overwrite: bool = False, room: int | None = None
+        self,
+        request: CombineRequest,
+        output: Path,
+        *,
+        live: bool = False,
+        on_module: OnModule | None = None,
+        overwrite: bool = False,
+        room: int | None = None,
     ) -> Extracted:
         """Save the request's mix, or what turns its base into its tuned checkpoint, as one file. Weights are read from the base's
         files where that is possible, else the base is opened. The mean of strengths that change is that over the steps which the
         base usually takes, where the request does not say how many. `on_module` follows the modules; `room` limits a mix's bytes.
+        `live` opens the base and compares what it puts out with the mix and with the file; those that come with the program need no
+        name for it.
 
         Raises PromptError for words that are no tags, NotSupported for a tuned checkpoint where paths are not allowed, and what
         `extracting` raises.
         """
         if request.tuned is not None:
             assert request.base is not None
+            if live:
+                raise SettingsError("what a base puts out is compared for a mix, not for the difference of two checkpoints")
             if not self._paths:
                 raise NotSupported("two checkpoints are compared by the command line and the library; a server only takes mixes")
             with self._base_file(request.base, opening=False) as before, self._base_file(request.tuned, opening=False) as after:
                 return extract_difference(before, after, output, request, on_module=on_module, overwrite=overwrite)
         with self._stacked(request) as (full, stack, base, weights):
-            return extract(stack, base, output, full, weights=weights, overwrite=overwrite, on_module=on_module, room=room)
+            opened = self._open(full.base or _embedded(base)) if live else None
+            found = extract(stack, base, output, full, weights=weights, overwrite=overwrite, on_module=on_module, room=room)
+            if opened is None:
+                return found
+            played = flatten(stack, full.steps).stack if full.flatten and full.steps else stack
+            return _compared(found, opened, _only(played, full.components))
 
     def curve(self, request: CombineRequest, on_module: OnModule | None = None) -> Curve:
         """How far the request's mix would be from its file at every rank, whatever the request's own goal is; nothing is written.
@@ -399,6 +417,32 @@ class Session:
             return self._files.get((item.identity, runner.title, runner.titles, force), lambda: runner.read(item.path, force=force))
         base = runner.base
         return self._files.get((item.identity, base.family, force), lambda: dialects.read(item.path, base, force=force))
+
+
+def _embedded(base: Base) -> str:
+    """The base of this family that comes with the program; raises SettingsError where there is none."""
+    if base.family not in EMBEDDED:
+        raise SettingsError(f"to compare what {base.title} puts out its base is opened; name one with --base")
+    return base.family
+
+
+def _only(stack: Stack, components: Sequence[str] | None) -> Stack:
+    """What the networks do to these components; None: to all. Networks of which nothing is left are left out."""
+    if components is None:
+        return stack
+    cut = [
+        (replace(file, adapters={target: adapter for target, adapter in file.adapters.items() if target.component in components}), strength)
+        for file, strength in stack
+    ]
+    return [(file, strength) for file, strength in cut if file.adapters or file.embeddings]
+
+
+def _compared(found: Extracted, held: Opened, stack: Stack) -> Extracted:
+    """With what the open base puts out; a warning where it cannot be asked, as the file is written by then."""
+    try:
+        return replace(found, outputs=probed_live(held, stack, dialects.read(found.path, held.base, force=True)))
+    except LoraError as error:
+        return replace(found, warnings=(*found.warnings, f"what {held.model} puts out was not compared: {error}"))
 
 
 @contextmanager

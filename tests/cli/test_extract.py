@@ -24,6 +24,7 @@ def test_it_prints_where_the_file_is_and_how_far_from_the_mix(loraloom):
     assert (code, out) == (0, "mixed.safetensors\n")
     assert "lora on 60 modules, rank 4, float16 (rank 4)" in err
     assert "from the mix: " in err
+    assert "of what modules put out for a fixed random input: at most " in err
     assert len(read("mixed.safetensors").adapters) == 60
 
 
@@ -42,10 +43,25 @@ def test_flatten_says_what_mix_the_file_has(loraloom):
     assert document["flattened"] == {"steps": 4, "mix": "<lora:ink:0.5>"}  # as many as nano usually takes
 
 
+def test_a_plot_lies_where_it_was_asked_for_and_nothing_is_drawn_over(loraloom, tmp_path):
+    code, _, err = loraloom("extract", MIX, "x.safetensors", "--rank", 4, "--plot", "plots/x.png")
+    assert (code, "plot: plots/x.png" in err) == (0, True)
+    assert (tmp_path / "plots" / "x.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = loraloom("extract", MIX, "y.safetensors", "--rank", 4, "--plot", "plots/x.png")
+    assert (code, "is there already" in err) == (6, True)
+    assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_live_says_what_the_base_puts_out(loraloom):
+    err = loraloom("extract", MIX, "x.safetensors", "--live")[2]
+    assert "of what the mix changes in the base's own output: text_encoder " in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
         ((MIX, "x.safetensors", "--exact", "--rank", "4"), 2, "--exact loses nothing"),
+        ((MIX, "x.safetensors", "--plot", "x.safetensors"), 2, "a plot is a PNG file"),
         ((MIX, "x.safetensors", "--exact", "--energy", "0.9"), 2, "--exact loses nothing"),
         ((MIX, "x.safetensors", "--rank", "4", "--as", "full"), 2, "full has the whole change"),
         ((MIX, "x.safetensors", "--rank", "0"), 2, "rank: should be greater than or equal to 1"),

@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
-from cases import CASES, takes
+from cases import CASES
+from networks import WEIGHTS, assert_is, of_type, summed
 from support import network, random_lora
 
 from loraloom.adapters import Full, LoRA
-from loraloom.bases import NANO, Target
+from loraloom.bases import NANO, SDXL, Target
 from loraloom.combine import Goal, combine, distances
 from loraloom.errors import EngineError, NothingApplied, NotSupported, SettingsError, WrongBase
 from loraloom.lorafile import LoraFile
@@ -17,46 +18,6 @@ from loraloom.schedule import Schedule
 from loraloom.strength import Strength
 
 of = Strength.of
-WEIGHTS = {layer.target: torch.randn(layer.shape, generator=torch.Generator().manual_seed(3)) for layer in NANO.layers}
-
-
-def of_type(name, seed=0):
-    """A network of one case on a few layers of every kind that it takes."""
-    torch.manual_seed(seed)
-    layers = [layer for layer in NANO.layers if layer.kind in takes(name) and not (layer.kind == "embedding" and "bias" in name)]
-    adapters = {layer.target: CASES[name](layer.shape) for layer in layers[:: max(1, len(layers) // 12)]}
-    return LoraFile(adapters, {"ss_output_name": name}, "nano")
-
-
-def summed(stack):
-    """By target: Σ s·delta and Σ s·bias, float64."""
-    deltas, biases = {}, {}
-    for file, strength in stack:
-        for target, adapter in file.adapters.items():
-            value = strength.at(NANO.by_target[target].place, 1, 1)
-            if value:
-                weight = WEIGHTS[target]
-                deltas[target] = deltas.get(target, 0) + value * adapter.delta(weight).double()
-                shift = adapter.bias_delta(torch.zeros(len(weight)))
-                if shift is not None:
-                    biases[target] = biases.get(target, 0) + value * shift.double()
-    return deltas, biases
-
-
-def assert_is(file, stack, tolerance):
-    deltas, biases = summed(stack)
-    for target, delta in deltas.items():
-        adapter = file.adapters.get(target)
-        if adapter is None:
-            assert float(delta.norm()) == 0
-            continue
-        found = adapter.delta(WEIGHTS[target]).double()
-        assert float((found - delta).norm()) <= tolerance * max(1e-30, float(delta.norm()))
-    assert {target: adapter.bias_delta(torch.zeros(8)) is not None for target, adapter in file.adapters.items()} == {
-        target: target in biases for target in file.adapters
-    }
-    for target, bias in biases.items():
-        assert torch.allclose(file.adapters[target].bias_delta(torch.zeros(8)).double(), bias, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -202,3 +163,21 @@ def test_the_same_mix_gives_the_same_bytes():
     for target, adapter in first.adapters.items():
         assert isinstance(adapter, LoRA)
         assert all(torch.equal(tensor, second.adapters[target].tensors()[suffix]) for suffix, tensor in adapter.tensors().items())
+
+
+@pytest.mark.parametrize("goal", [Goal(rank=32), Goal(error=0.3), Goal()], ids=["rank", "error", "exact"])
+def test_two_threads_give_the_bytes_of_one(goal):
+    """On layers as large as SDXL's, where threads share the products."""
+    layers = [layer for layer in SDXL.layers if layer.target.module.endswith(("attentions.0.transformer_blocks.0.ff.net.2", "fc1"))][:4]
+    networks = [
+        LoraFile({layer.target: random_lora(*layer.shape, rank=32, seed=seed) for layer in layers}, {}, "sdxl") for seed in range(2)
+    ]
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(combine([(networks[0], of(0.8)), (networks[1], of(0.5))], SDXL, goal).file)
+    finally:
+        torch.set_num_threads(before)
+    for target, adapter in found[0].adapters.items():
+        assert all(torch.equal(tensor, found[1].adapters[target].tensors()[suffix]) for suffix, tensor in adapter.tensors().items())

@@ -51,6 +51,10 @@ def extract(
         int | None,
         typer.Option(help="With --flatten: the steps of the run. (default: as many as the base usually takes)", show_default=False),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Compare what the base puts out with the mix and with the file: it is opened for that.")
+    ] = False,
+    plot: options.Plot = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
@@ -66,6 +70,7 @@ def extract(
     if exact and any(size is not None for size in (rank, error, energy)):
         raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
     mix, output = _arguments(mix, output, tuned)
+    require_plot(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or ())
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
     request = CombineRequest.of(
@@ -85,8 +90,22 @@ def extract(
         steps=steps,
     )
     with _bar(shown=tuned is not None) as on_module:
-        found = session.extract(request, Path(output).expanduser(), on_module=on_module, overwrite=overwrite)
-    print_extracted(found, "the mix" if tuned is None else "the difference", as_json=as_json)
+        found = session.extract(request, Path(output).expanduser(), live=live, on_module=on_module, overwrite=overwrite)
+    print_extracted(found, "the mix" if tuned is None else "the difference", plot=plot, as_json=as_json)
+
+
+def require_plot(plot: Path | None, *, overwrite: bool) -> None:
+    """Raises before the work what would keep the plot from being drawn after it: a name of another kind, a file there, no matplotlib."""
+    from loraloom import plotting
+    from loraloom.dialects.publishing import refuse_existing
+    from loraloom.errors import SettingsError
+
+    if plot is None:
+        return
+    if plot.suffix.lower() != ".png":
+        raise SettingsError(f"--plot {plot}: a plot is a PNG file; let its name end in .png")
+    refuse_existing(plot, overwrite=overwrite)
+    plotting.require()
 
 
 def _arguments(mix: str | None, output: str | None, tuned: str | None) -> tuple[str | None, str]:
@@ -117,13 +136,17 @@ def _bar(*, shown: bool) -> "Iterator[OnModule]":
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
-def print_extracted(found: "Extracted", source: str, *, as_json: bool) -> None:
-    """Where the new file is on stdout, and on stderr what is in it and how far it is from its source."""
+def print_extracted(found: "Extracted", source: str, *, plot: Path | None, as_json: bool) -> None:
+    """Where the new file is on stdout, and on stderr what is in it and how far it is from its source; the plot is drawn if asked for."""
+    if plot is not None:
+        found.plot(plot)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return
     print(found.path)
     print(_summary(found, source), file=sys.stderr)
+    if plot is not None:
+        print(f"plot: {plot}", file=sys.stderr)
     print_notes(found.warnings)
 
 
@@ -135,6 +158,10 @@ def _summary(found: "Extracted", source: str) -> str:
     if found.flattened:
         lines.append(f"flattened: the mean over {found.flattened.steps} steps is {found.flattened.mix}")
     if found.rows:
-        worst = found.worst
+        worst, furthest = found.worst, found.furthest
         lines.append(f"from {source}: {found.error:.1e} as combined; as written at most {worst.written:.1e} ({worst.module})")
+        lines.append(f"of what modules put out for a fixed random input: at most {furthest.output:.1e} ({furthest.module})")
+    if found.outputs:
+        parts = ", ".join(f"{component} {error:.1e}" for component, error in found.outputs.items())
+        lines.append(f"of what the mix changes in the base's own output: {parts}")
     return "\n".join(lines)

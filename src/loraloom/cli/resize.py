@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from loraloom.cli import options
-from loraloom.cli.extract import print_extracted
+from loraloom.cli.extract import print_extracted, require_plot
 
 
 def resize(
@@ -20,6 +20,7 @@ def resize(
     dialect: options.Dialect = "kohya",
     dtype: Annotated[Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: as most of it is)", show_default=False)] = None,
     base: options.WeightsOf = None,
+    plot: options.Plot = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     as_json: options.Json = False,
@@ -31,5 +32,6 @@ def resize(
     request = ResizeRequest.of(
         rank=rank, error=error, energy=energy, max_rank=max_rank, type=type, factor=factor, dialect=dialect, dtype=dtype, base=base
     )
+    require_plot(plot, overwrite=overwrite)
     found = Session(lora_folders=lora_folder or ()).resize(file, request, output.expanduser(), overwrite=overwrite)
-    print_extracted(found, "what it was", as_json=as_json)
+    print_extracted(found, "what it was", plot=plot, as_json=as_json)

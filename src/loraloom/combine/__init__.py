@@ -8,6 +8,7 @@ from loraloom.combine.difference import difference
 from loraloom.combine.distance import distances
 from loraloom.combine.forms import TYPES
 from loraloom.combine.goal import EXACT, Goal
+from loraloom.combine.probe import of_difference, of_stack, probed
 from loraloom.combine.prune import part
 from loraloom.combine.request import CombineRequest, ResizeRequest
 
@@ -28,6 +29,9 @@ __all__ = [
     "curve",
     "difference",
     "distances",
+    "of_difference",
+    "of_stack",
     "part",
+    "probed",
     "rounding",
 ]

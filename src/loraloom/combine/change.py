@@ -112,8 +112,14 @@ def _whole(layer: Layer, parts: Weighted, weights: Weights | None) -> "Tensor":
     """[out, in·kernel], the sum of changes that have no factors."""
     total = torch.zeros(layer.shape)
     for adapter, value in parts:
-        if adapter.reads_weight and weights is None:
-            raise NotSupported(f"{layer.target}: the change of {adapter.name} depends on the base's own weights; name the base with --base")
-        weight = weights(layer.target) if adapter.reads_weight and weights is not None else torch.zeros(layer.shape)
-        total.add_(adapter.delta(weight.to("cpu", torch.float32).reshape(layer.shape)), alpha=value)
+        total.add_(delta_of(layer, adapter, weights), alpha=value)
     return total.flatten(1)
+
+
+def delta_of(layer: Layer, adapter: Adapter, weights: Weights | None) -> "Tensor":
+    """The adapter's whole change of the layer's weight, its shape; raises NotSupported where it needs weights and there are none."""
+    if not adapter.reads_weight:
+        return adapter.delta(torch.zeros(layer.shape))
+    if weights is None:
+        raise NotSupported(f"{layer.target}: the change of {adapter.name} depends on the base's own weights; name the base with --base")
+    return adapter.delta(weights(layer.target).to("cpu", torch.float32).reshape(layer.shape))

@@ -46,7 +46,7 @@ def difference(
     layers = [layer for layer in before.base.layers if layer.target.component in wanted]
     found = []
     for number, layer in enumerate(layers, 1):
-        if (adapter := _change(layer, before, after)) is not None:
+        if (adapter := changed(layer, before, after)) is not None:
             found.append(single(layer, adapter, goal))
             if check is not None:
                 check(found[-1])
@@ -79,7 +79,7 @@ def _components(before: BaseFile, after: BaseFile, asked: Iterable[str] | None) 
     return asked, ()
 
 
-def _change(layer: Layer, before: BaseFile, after: BaseFile) -> Adapter | None:
+def changed(layer: Layer, before: BaseFile, after: BaseFile) -> Adapter | None:
     """The whole change of a module's weight and bias, float32; None if there is none."""
     weight = _less(after.weight(layer.target), before.weight(layer.target))
     ours, theirs = before.parameter(layer.target, "bias"), after.parameter(layer.target, "bias")

@@ -27,16 +27,21 @@ def modules(stack: Stack, base: Base, goal: Goal, weights: Weights | None, compo
     for layer in base.layers:
         if layer.target.component not in wanted:
             continue
-        parts = [
-            (_cut(file.adapters[layer.target], strength), value)
-            for file, strength in stack
-            if layer.target in file.adapters and (value := _steady(file, strength, layer))
-        ]
+        parts = parts_of(stack, layer)
         if not parts:
             continue
         module = _module(layer, parts, goal, weights)
         if goal.exact or module.norm or module.adapter.bias is not None or layer.kind == "norm":
             yield module
+
+
+def parts_of(stack: Stack, layer: Layer) -> Weighted:
+    """The adapters of this layer with their strengths, those at 0 left out; raises NotSupported for strengths that change by step."""
+    return [
+        (_cut(file.adapters[layer.target], strength), value)
+        for file, strength in stack
+        if layer.target in file.adapters and (value := _steady(file, strength, layer))
+    ]
 
 
 def single(layer: Layer, adapter: Adapter, goal: Goal) -> Module:

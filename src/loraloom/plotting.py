@@ -1,0 +1,40 @@
+"""Figures of one look, as PNG files. matplotlib is imported when a figure is made: it comes with `loraloom[train]`."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloom.errors import NotSupported, WriteFailed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PALE, STRONG, OTHER = "#b8c4d6", "#1f4e9c", "#c8553d"  # what lies behind, what is to be seen, what is beside it
+
+
+def require() -> None:
+    """Raises NotSupported without matplotlib: for who wants to know before the work that the plot is of."""
+    if find_spec("matplotlib") is None:
+        raise NotSupported('no plot without matplotlib; install it with pip install "loraloom[train]"')
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Inches. Raises as `require` does."""
+    require()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """The whole file or nothing of it; its folder is made. Raises WriteFailed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            figure.savefig(partial, dpi=110, format="png")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{path}: the plot could not be written: {error.strerror or error}") from error
