@@ -112,10 +112,13 @@ def save_network(
     *,
     rank: int,
     seed: int = 0,
+    decay: float = 1.0,
     components: tuple[str, ...] = ("unet", "text"),
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """A kohya file over the attention layers of these components (by prefix), values of the size that training gives."""
+    """A kohya file over the attention layers of these components (by prefix), values of the size that training gives;
+    from rank to rank they fall by the factor `decay`."""
+    fall = decay ** torch.arange(rank)
     generator = torch.Generator().manual_seed(seed)
     adapters = {}
     for layer in full.base.layers:
@@ -124,7 +127,7 @@ def save_network(
         out, *inputs = layer.shape
         points = [1] * (len(inputs) - 1)
         adapters[layer.target] = LoRA(
-            down=torch.randn(rank, *inputs, generator=generator) * 0.02,
+            down=torch.randn(rank, *inputs, generator=generator) * 0.02 * fall.reshape(rank, *[1] * len(inputs)),
             up=torch.randn(out, rank, *points, generator=generator) * 0.02,
             alpha=torch.tensor(rank / 2),
         )
