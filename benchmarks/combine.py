@@ -26,7 +26,7 @@ from benchmarks.measured import CLOCKS, Times, machine, options, span, table, wr
 from benchmarks.memory import MIB, peak, settled
 from loraloom import dialects
 from loraloom.bases import Layer
-from loraloom.combine import Combined, Goal, combine, distances, probed
+from loraloom.combine import Combined, Goal, combine, distances, of_stack, probed
 from loraloom.combine.spectrum import Spectrum
 from loraloom.dialects.publishing import publish
 from loraloom.lorafile import LoraFile, Stack
@@ -132,7 +132,7 @@ def around(stack: Stack, paths: Iterable[Path], folder: Path, times: Times, roun
         with times.of("weights"):
             distances(back, found.file, SDXL.base)
         with times.of("probe"):
-            probed(back, stack, SDXL.base)
+            probed(back, of_stack(stack), SDXL.base)
 
 
 def memory(paths: Iterable[Path], environment: Mapping[str, str]) -> int:
