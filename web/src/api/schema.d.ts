@@ -947,6 +947,8 @@ export interface components {
             error: number;
             /** Written */
             written: number;
+            /** Output */
+            output: number;
         };
         /**
          * SettingsView
