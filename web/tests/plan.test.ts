@@ -62,7 +62,7 @@ test("axes put their ends at their ends and keep order", () => {
 });
 
 test("a table begins with the worst; a second click turns it around", () => {
-  const row = (module: string, written: number): ModuleRow => ({ module, type: "lora", rank: 1, ranks: 2, error: 0, written });
+  const row = (module: string, written: number): ModuleRow => ({ module, type: "lora", rank: 1, ranks: 2, error: 0, written, output: written });
   const rows = [row("b.10", 0.1), row("b.9", 0.3), row("a", 0.1)];
   const names = (order: typeof WORST) => ordered(rows, order).map(({ module }) => module);
   expect(names(WORST)).toEqual(["b.9", "b.10", "a"]);
