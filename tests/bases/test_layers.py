@@ -12,6 +12,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from loraloom.bases import BASES, NANO, NANOXL, SD1, SD2, SDXL, TINY, Base, Layer, Target
 from loraloom.bases.nano.layers import TEXT as NANO_TEXT
 from loraloom.bases.nano.layers import UNET as NANO_UNET
+from loraloom.bases.nanov.layers import TEXT as NANOV_TEXT
+from loraloom.bases.nanov.layers import UNET as NANOV_UNET
 from loraloom.bases.nanoxl.layers import TEXT as NANOXL_TEXT
 from loraloom.bases.nanoxl.layers import TEXT_2 as NANOXL_TEXT_2
 from loraloom.bases.nanoxl.layers import UNET as NANOXL_UNET
@@ -28,7 +30,15 @@ from loraloom.bases.unet import UNet
 from loraloom.dialects import DIALECTS
 from loraloom.engine.live import recognise
 
-UNETS = {"sd1": SD1_UNET, "sd2": SD2_UNET, "sdxl": SDXL_UNET, "tiny": TINY_UNET, "nano": NANO_UNET, "nanoxl": NANOXL_UNET}
+UNETS = {
+    "sd1": SD1_UNET,
+    "sd2": SD2_UNET,
+    "sdxl": SDXL_UNET,
+    "tiny": TINY_UNET,
+    "nano": NANO_UNET,
+    "nanov": NANOV_UNET,
+    "nanoxl": NANOXL_UNET,
+}
 KINDS = {
     torch.nn.Linear: "linear",
     torch.nn.Conv2d: "conv",
@@ -77,7 +87,7 @@ def test_a_unet_table_equals_the_real_class(family):
 
 @pytest.mark.parametrize(
     "numbers",
-    [SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, TINY_TEXT, NANO_TEXT, NANOXL_TEXT, NANOXL_TEXT_2],
+    [SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, TINY_TEXT, NANO_TEXT, NANOV_TEXT, NANOXL_TEXT, NANOXL_TEXT_2],
     ids=lambda numbers: f"{numbers.component} {numbers.width}",
 )
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection"])

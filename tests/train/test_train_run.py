@@ -14,12 +14,10 @@ from PIL import Image
 from loraloom import dialects
 from loraloom.bases import NANO
 from loraloom.bases.nano.model import load
-from loraloom.bases.nanoxl import model as nanoxl
 from loraloom.bases.sd1.model import StableDiffusion
 from loraloom.engine import Engine
 from loraloom.errors import DatasetError, NotSupported, SettingsError, TrainingError, UnknownFormat
 from loraloom.lorafile import Mix
-from loraloom.session import Session
 from loraloom.strength import Strength
 from loraloom.train import Progress, TrainConfig, TrainingStopped, train
 from loraloom.train.identity import fingerprint
@@ -68,13 +66,6 @@ def test_the_base_is_bit_equal_after_a_run(job: Job, nano: Any, kind: str) -> No
     train(job(steps=2, **KINDS[kind]), nano, NANO)
     assert fingerprint(StableDiffusion(nano)) == before
     assert leftovers(nano) == []
-
-
-def test_an_sdxl_base_is_refused_before_anything_is_written(job: Job, tmp_path: Path) -> None:
-    nanoxl.load().save_pretrained(tmp_path / "xl")
-    with pytest.raises(SettingsError, match="training loraloom nanoxl 1 is not possible yet; families that train are tiny, sd1"):
-        Session().train(job(base=str(tmp_path / "xl")))
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_base_is_bit_equal_after_an_exception(job: Job, nano: Any) -> None:

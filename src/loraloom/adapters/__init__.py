@@ -87,6 +87,7 @@ __all__ = [
     "OneTrainerOFT",
     "Shape",
     "Sparse",
+    "Wrapper",
     "adapter_type",
     "key",
     "no_type",

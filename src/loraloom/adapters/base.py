@@ -49,6 +49,8 @@ class Adapter(ABC):
     name: ClassVar[str]  # the field's word for this type: "lora", "loha", ...
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv"})  # of modules that this type can change
     reads_weight: ClassVar[bool] = False  # whether the delta depends on the base weight's values
+    late: ClassVar[frozenset[str]] = frozenset()  # the fields that `init` leaves 0 beside others, as LoRA's up: what LoRA+ trains faster
+    undecayed: ClassVar[frozenset[str]] = frozenset()  # the fields that change nothing at another value than 0: no weight decay
 
     bias: "Tensor | None" = key("diff_b", optional=True)  # [out], added to the module's bias
 
@@ -193,6 +195,20 @@ class Adapter(ABC):
     def cut(self, rank: int) -> "Adapter | None":
         """The adapter with its first `rank` ranks only, its scale kept; None for types without ranks of their own."""
         return None
+
+    def weighed(self, ranks: "Tensor") -> "Self | None":
+        """The adapter with each rank multiplied by a number, `ranks` [rank]; differentiable. None for types without ranks of their own."""
+        return None
+
+    @property
+    def degree(self) -> int:
+        """How many of its tensors multiply one another: all of them times c are the delta times c**degree. 0 where that is not so."""
+        return 0
+
+    def shrunk(self, ratio: float) -> Self:
+        """The adapter of `ratio` times this delta, shared evenly by the tensors; its bias stays. For types with a degree."""
+        share = ratio ** (1 / self.degree)
+        return self.with_tensors({name: tensor * share for name, tensor in self.trainable().items() if name != "bias"})
 
     def rows(self, start: int, stop: int) -> "Adapter":
         """The adapter of output rows start..stop of a fused weight; raises NotExact where there is none."""

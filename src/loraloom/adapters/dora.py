@@ -26,6 +26,7 @@ Axis = Literal["output", "input"]
 class DoRA(Wrapper):
     tag: ClassVar[str] = "dora"
     reads_weight: ClassVar[bool] = True
+    undecayed: ClassVar[frozenset[str]] = frozenset({"magnitude"})
 
     magnitude: "Tensor" = key("dora_scale")  # [out, 1, ...] or [1, in, ...]
     gain: "Tensor | None" = field(default=None, kw_only=True)  # m/‖V‖, where it was worked out for one weight

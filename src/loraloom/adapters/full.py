@@ -33,6 +33,10 @@ class Full(Adapter):
         """Zeros; a whole change has no rank and no alpha."""
         return cls(diff=torch.zeros_like(weight, dtype=torch.float32))
 
+    @property
+    def degree(self) -> int:
+        return 1
+
     def delta(self, weight: "Tensor") -> "Tensor":
         if self.diff is None:
             return torch.zeros_like(weight, dtype=torch.float32)

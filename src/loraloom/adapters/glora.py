@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from loraloom.adapters.base import MAX_RANK, Shape, as_target, key
 from loraloom.adapters.like import along, like
-from loraloom.adapters.scaled import Scaled, drawn
+from loraloom.adapters.scaled import Scaled, by_rank, drawn
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -27,6 +27,7 @@ _EXCHANGED = {"a1.weight": "a2.weight", "a2.weight": "a1.weight", "b1.weight": "
 @dataclass(frozen=True, eq=False)
 class GLoRA(Scaled):
     name: ClassVar[str] = "glora"
+    late: ClassVar[frozenset[str]] = frozenset({"a2", "b2"})
     reads_weight: ClassVar[bool] = True
 
     a1: "Tensor" = key("a1.weight")  # [in, rank], on convolutions [in, rank, 1, 1]
@@ -110,6 +111,15 @@ class GLoRA(Scaled):
         parts = {"a1": self.a1[:, :rank], "a2": self.a2[:rank], "b1": self.b1[:, :rank], "b2": self.b2[:rank]}
         core = None if self.bm is None else self.bm[:rank, :rank]
         return replace(self.unscaled(), **parts, bm=core, scale=torch.tensor(self.multiplier))
+
+    def weighed(self, ranks: "Tensor") -> "GLoRA":
+        """The ranks of both halves."""
+        return replace(self, a2=by_rank(self.a2, ranks), b2=by_rank(self.b2, ranks))
+
+    @property
+    def degree(self) -> int:
+        """Two tensors multiply one another in each half; a core makes them three in one and two in the other."""
+        return 2 if self.bm is None else 0
 
     def bound(self, weight: "Tensor") -> "GLoRA":
         """In the weight's dtype, scaled, with W a1 worked out: two thin products beside the layer instead of another of its own."""

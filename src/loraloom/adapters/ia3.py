@@ -60,6 +60,10 @@ class IA3(Adapter):
         shape = (channels,) if weight.ndim == 2 else (1, channels, *[1] * (weight.ndim - 2))
         return cls(vector=torch.zeros(shape, device=weight.device), on_input=torch.tensor(float(train_on_input)))
 
+    @property
+    def degree(self) -> int:
+        return 1
+
     def delta(self, weight: "Tensor") -> "Tensor":
         """Raises ShapeMismatch where `on_input` names the side that has another number of channels."""
         dim = self._dim(tuple(weight.shape))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters.base import MAX_RANK, Adapter, Shape, as_target, key
 from loraloom.adapters.full import Full
-from loraloom.adapters.scaled import Scaled, whole
+from loraloom.adapters.scaled import Scaled, by_rank, whole
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class LoHa(Scaled):
     name: ClassVar[str] = "loha"
+    late: ClassVar[frozenset[str]] = frozenset({"w2_a"})
 
     w1_a: "Tensor" = key("hada_w1_a")  # [out, rank]; with cores: [rank, out]
     w1_b: "Tensor" = key("hada_w1_b")  # [rank, in·kernel]; with cores: [rank, in]
@@ -113,6 +114,10 @@ class LoHa(Scaled):
             return replace(plain, w1_a=self.w1_a[:, :rank], w2_a=self.w2_a[:, :rank], **b, scale=scale)
         cores = {"t1": self.t1[:rank, :rank], "t2": self.t2[:rank, :rank]}
         return replace(plain, w1_a=self.w1_a[:rank], w2_a=self.w2_a[:rank], **cores, **b, scale=scale)
+
+    def weighed(self, ranks: "Tensor") -> "LoHa":
+        """The ranks of the first side: the second has as many, and every product of two of them would be weighed twice."""
+        return replace(self, w1_b=by_rank(self.w1_b, ranks))
 
     def bound(self, weight: "Tensor") -> Adapter:
         """The delta itself, in the weight's dtype: a Hadamard product has no form that is cheaper to apply than to build once."""

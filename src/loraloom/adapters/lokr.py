@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loraloom.adapters.base import MAX_RANK, Adapter, Shape, as_target, key
 from loraloom.adapters.full import Full
 from loraloom.adapters.like import along, like
-from loraloom.adapters.scaled import Scaled, drawn, whole
+from loraloom.adapters.scaled import Scaled, by_rank, drawn, whole
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -26,6 +26,7 @@ _FORMS = tuple(first | second for first in ({"w1"}, {"w1_a", "w1_b"}) for second
 @dataclass(frozen=True, eq=False)
 class LoKr(Scaled):
     name: ClassVar[str] = "lokr"
+    late: ClassVar[frozenset[str]] = frozenset({"w2", "w2_b"})
 
     w1: "Tensor | None" = key("lokr_w1", optional=True)  # [a, c], or its factors:
     w1_a: "Tensor | None" = key("lokr_w1_a", optional=True)  # [a, rank]
@@ -185,6 +186,13 @@ class LoKr(Scaled):
         if self.t2 is not None:
             cut["t2"] = self.t2[:rank, :rank]
         return replace(self.unscaled(), **cut, scale=torch.tensor(self.multiplier))
+
+    def weighed(self, ranks: "Tensor") -> "LoKr | None":
+        """The ranks that alpha is divided by: w2's, or w1's where w2 is full; None where both are."""
+        if self.rank is None:
+            return None
+        name = "w1_b" if self.w2_b is None else "w2_b"
+        return replace(self, **{name: by_rank(getattr(self, name), ranks)})
 
     def bound(self, weight: "Tensor") -> "LoKr":
         """In the weight's dtype, with w1 multiplied out and scaled."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from loraloom.adapters.base import MAX_RANK, Shape, as_target, key
-from loraloom.adapters.scaled import Scaled, drawn
+from loraloom.adapters.scaled import Scaled, by_rank, drawn
 from loraloom.errors import BadTensor, LimitExceeded
 from loraloom.lazy import torch
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class LoRA(Scaled):
     name: ClassVar[str] = "lora"
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "conv", "embedding"})
+    late: ClassVar[frozenset[str]] = frozenset({"up"})
 
     down: "Tensor" = key("lora_down.weight")  # [rank, in, *kernel]; with mid: [rank, in, 1, 1]
     up: "Tensor" = key("lora_up.weight")  # [out, rank], on convolutions [out, rank, 1, 1]
@@ -90,6 +91,9 @@ class LoRA(Scaled):
         core = {} if self.mid is None else {"mid": self.mid[:rank, :rank]}
         scale = torch.tensor(self.multiplier)
         return replace(self, down=self.down[:rank], up=self.up[:, :rank], **core, alpha=None, scale=scale, scalar=None)
+
+    def weighed(self, ranks: "Tensor") -> "LoRA":
+        return replace(self, down=by_rank(self.down, ranks))
 
     def branch(self, layer: "Module", x: "Tensor", y: "Tensor") -> "Tensor":
         """up(multiplier · down(x)) + bias; the scale goes where the tensor is smallest."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class OFTDiag(RowRotation):
     name: ClassVar[str] = "oft-diag"
+    undecayed: ClassVar[frozenset[str]] = frozenset({"blocks", "rescale"})
     blocks_suffix: ClassVar[str] = "oft_diag"
 
     blocks: "Tensor" = key("oft_diag")  # R, [blocks, size, size]; applied as it is, orthogonal or not

@@ -27,6 +27,7 @@ class RowRotation(Adapter):
     """A type with delta = rescale ∘ R W − W: R turns the output rows. As a branch it turns y without its bias; x is not needed."""
 
     reads_weight: ClassVar[bool] = True
+    undecayed: ClassVar[frozenset[str]] = frozenset({"rescale"})
     blocks_suffix: ClassVar[str]
 
     rescale: "Tensor | None" = key("rescale", optional=True)  # [out, 1, ...], of the turned rows

@@ -44,6 +44,10 @@ class Scaled(Adapter):
         """The same tensors without the numbers."""
         return replace(self, alpha=None, scale=None, scalar=None)
 
+    @property
+    def degree(self) -> int:
+        return len(self.trainable().keys() - {"bias"})
+
     def by_alpha(self) -> Self:
         if self.rank is None or (self.scale is None and self.scalar is None):
             return self
@@ -56,6 +60,12 @@ def whole(matrix: "Tensor") -> "tuple[Tensor, Tensor]":
     if out <= columns:
         return matrix, torch.eye(out, dtype=matrix.dtype, device=matrix.device)
     return torch.eye(columns, dtype=matrix.dtype, device=matrix.device), matrix
+
+
+def by_rank(tensor: "Tensor | None", ranks: "Tensor") -> "Tensor":
+    """A tensor whose first dimension is the rank, each rank times its number."""
+    assert tensor is not None
+    return tensor * ranks.to(tensor).reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def drawn(weight: "Tensor", generator: "torch.Generator | None") -> "Callable[..., Tensor]":

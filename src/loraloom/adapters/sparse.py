@@ -50,6 +50,11 @@ class Sparse(Wrapper):
     def delta(self, weight: "Tensor") -> "Tensor":
         return self.inner.delta(weight) + self._dense(weight)
 
+    @property
+    def degree(self) -> int:
+        """The single values are multiplied with nothing."""
+        return 0
+
     def bound(self, weight: "Tensor") -> Adapter:
         """One dense change where nothing depends on the layer's output."""
         return self if self.reads_weight else Full(diff=self.delta(weight).to(weight.dtype), bias=self.inner.bias)

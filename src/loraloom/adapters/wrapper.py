@@ -23,10 +23,9 @@ class Wrapper(Adapter):
     @classmethod
     @cache
     def around(cls, kind: type[Adapter]) -> type[Self]:
-        members = {"inner_type": kind, "name": f"{kind.name}+{cls.tag}", "kinds": kind.kinds - {"norm", "embedding"}}
-        made: type[Self] = type(
-            f"{cls.__name__}Of{kind.__name__}", (cls,), {**members, "reads_weight": cls.reads_weight or kind.reads_weight}
-        )
+        members: dict[str, Any] = {"inner_type": kind, "name": f"{kind.name}+{cls.tag}", "kinds": kind.kinds - {"norm", "embedding"}}
+        members |= {"reads_weight": cls.reads_weight or kind.reads_weight, "undecayed": cls.undecayed | kind.undecayed, "late": kind.late}
+        made: type[Self] = type(f"{cls.__name__}Of{kind.__name__}", (cls,), members)
         return made
 
     @classmethod
@@ -112,6 +111,18 @@ class Wrapper(Adapter):
 
     def scaling(self) -> tuple[int, float] | None:
         return self.inner.scaling()
+
+    def weighed(self, ranks: "Tensor") -> "Self | None":
+        inner = self.inner.weighed(ranks)
+        return None if inner is None else replace(self, inner=inner)
+
+    @property
+    def degree(self) -> int:
+        """Of the inner delta, before what the wrapper makes of it."""
+        return self.inner.degree
+
+    def shrunk(self, ratio: float) -> Self:
+        return replace(self, inner=self.inner.shrunk(ratio))
 
     def by_alpha(self) -> Self:
         return replace(self, inner=self.inner.by_alpha())

@@ -34,6 +34,7 @@ class Layer:
     block: int | None = None  # in order of execution, as block weight vectors count; None before and after the blocks
     original: str | None = None  # the name in checkpoints from before diffusers, where there was one
     attention: bool = False  # inside a Transformer2DModel or a text encoder's layer: what LoRA trains by default
+    unread: bool = False  # what it gives goes nowhere: files have it, training would teach it nothing
 
     @cached_property
     def place(self) -> Place:

@@ -25,6 +25,7 @@ class TextEncoder:
     vocabulary: int = 49408
     positions: int = 77
     projection: int = 0  # width of text_projection, where the class has one
+    unread: int = 0  # last layers, and what follows them, that the denoiser does not see
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self._walk())
@@ -48,21 +49,21 @@ class TextEncoder:
         return found
 
     def _walk(self) -> Iterator[Layer]:
-        def layer(name: str, kind: Kind, *shape: int) -> Layer:
-            trained = kind == "linear" and ".layers." in name
-            return Layer(Target(self.component, name), kind, shape, attention=trained)
+        def layer(name: str, kind: Kind, *shape: int, number: int = 0) -> Layer:
+            trained, unread = kind == "linear" and ".layers." in name, number > self.depth - self.unread
+            return Layer(Target(self.component, name), kind, shape, unread=unread, attention=trained)
 
         width = self.width
         yield layer("text_model.embeddings.token_embedding", "embedding", self.vocabulary, width)
         yield layer("text_model.embeddings.position_embedding", "embedding", self.positions, width)
         for index in range(self.depth):
-            block = f"text_model.encoder.layers.{index}"
-            yield layer(f"{block}.layer_norm1", "norm", width)
+            block, number = f"text_model.encoder.layers.{index}", index + 1
+            yield layer(f"{block}.layer_norm1", "norm", width, number=number)
             for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                yield layer(f"{block}.self_attn.{name}", "linear", width, width)
-            yield layer(f"{block}.layer_norm2", "norm", width)
-            yield layer(f"{block}.mlp.fc1", "linear", 4 * width, width)
-            yield layer(f"{block}.mlp.fc2", "linear", width, 4 * width)
-        yield layer("text_model.final_layer_norm", "norm", width)
+                yield layer(f"{block}.self_attn.{name}", "linear", width, width, number=number)
+            yield layer(f"{block}.layer_norm2", "norm", width, number=number)
+            yield layer(f"{block}.mlp.fc1", "linear", 4 * width, width, number=number)
+            yield layer(f"{block}.mlp.fc2", "linear", width, 4 * width, number=number)
+        yield layer("text_model.final_layer_norm", "norm", width, number=self.depth)
         if self.projection:
             yield layer("text_projection", "linear", self.projection, width)

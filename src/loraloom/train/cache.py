@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloom.bases.sd1.model import Text
 from loraloom.errors import TrainingError
 from loraloom.lazy import torch
 from loraloom.train.chance import Sample
@@ -55,10 +56,12 @@ class TextCache:
         self._view = view
         self._known = {caption: self._embed(caption) for caption in dict.fromkeys(captions)}
 
-    def embeddings(self, captions: Sequence[str]) -> "Tensor":
-        """[n, tokens, width] on the base's device."""
-        return torch.stack([self._known[caption] if caption in self._known else self._embed(caption) for caption in captions])
+    def embeddings(self, captions: Sequence[str]) -> Text:
+        """Of n captions, on the base's device."""
+        found = [self._known[caption] if caption in self._known else self._embed(caption) for caption in captions]
+        pooled = [text.pooled for text in found if text.pooled is not None]
+        return Text(torch.cat([text.embeddings for text in found]), torch.cat(pooled) if pooled else None)
 
-    def _embed(self, caption: str) -> "Tensor":
+    def _embed(self, caption: str) -> Text:
         with torch.no_grad():
-            return self._view.embed(self._view.token_ids([caption]))[0]
+            return self._view.embed(self._view.token_ids([caption]))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Generator
+    from torch import Generator, device
 
 
-def generator(*names: str | int) -> "Generator":
-    """A CPU generator of its own for these names; the run's seed is the first of them."""
+def generator(*names: str | int, device: "device | str" = "cpu") -> "Generator":
+    """A generator of its own for these names; the run's seed is the first of them. Each kind of device draws other numbers."""
     digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Sample:
     picture: int  # index in the dataset
     name: str  # the picture's file, the epoch and the repeat: the same picture twice in one step draws twice
 
-    def generator(self, purpose: str) -> "Generator":
-        return generator(self.seed, self.step, self.name, purpose)
+    def generator(self, purpose: str, device: "device | str" = "cpu") -> "Generator":
+        return generator(self.seed, self.step, self.name, purpose, device=device)
 
     def chance(self, purpose: str) -> float:
         """Uniform in 0..1."""

@@ -21,6 +21,8 @@ def check_gradients(network: "Trainable", step: int) -> None:
     """
     largest: dict[str, float] = {}
     for target, _, parameter in network.slots():
+        if target in network.rested:  # by dropout
+            continue
         here = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
         before = largest.get(str(target), 0.0)
         largest[str(target)] = math.nan if math.isnan(here) or math.isnan(before) else max(before, here)

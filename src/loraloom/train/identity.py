@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloom.dialects.folder import opened
 from loraloom.lazy import torch
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.view import View
@@ -59,6 +60,8 @@ class Identity:
     def of(cls, job: ResolvedConfig, seen: View, dataset: str) -> "Identity":
         free = _FREE | ({"steps"} if job.scheduler == "constant" else set())  # a constant learning rate may go on for longer
         settings = {name: value for name, value in job.model_dump(mode="json").items() if name not in free}
+        if job.warm_start is not None:
+            settings["warm_start"] = [part.header.content_hash() for part in opened(job.warm_start.expanduser())]
         return cls(settings, fingerprint(seen), dataset)
 
 

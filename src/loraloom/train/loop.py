@@ -14,6 +14,7 @@ from loraloom.train.cache import Latents, TextCache
 from loraloom.train.chance import Order
 from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
 from loraloom.train.dataset import Dataset, read_dataset
+from loraloom.train.dropout import Dropout
 from loraloom.train.identity import Identity, Paths
 from loraloom.train.interrupt import stop_wishes
 from loraloom.train.log import RunLog
@@ -23,6 +24,7 @@ from loraloom.train.samples import Draw
 from loraloom.train.step import Stepper
 from loraloom.train.targets import Planned, plan
 from loraloom.train.view import View, view
+from loraloom.train.warmstart import begun
 
 
 def train(
@@ -53,7 +55,7 @@ def train(
     from loraloom.train.trainable import frozen  # a torch module: loads torch
 
     with frozen(seen):
-        run = _prepare(job, base, seen, dataset, planned, paths, notes, progress or silent)
+        run = _prepare(config, job, base, seen, dataset, planned, paths, notes, progress or silent)
         run.draw = draw
         with stop_wishes() as asked:
             return run.run(lambda: asked() or (stop is not None and stop()))
@@ -77,6 +79,7 @@ def _check(job: ResolvedConfig, paths: Paths, seen: View) -> None:
 
 
 def _prepare(
+    config: TrainConfig,
     job: ResolvedConfig,
     base: Base,
     seen: View,
@@ -88,7 +91,11 @@ def _prepare(
 ) -> Run:
     from loraloom.train.trainable import Trainable, fresh
 
-    network = Trainable(seen, base, fresh(planned, seen, base, kind=job.type, seed=job.seed))
+    adapters = begun(config, job, base, planned, fresh(planned, seen, base, seed=job.seed), notes)
+    for target, adapter in adapters.items():
+        dialects.by_name(job.dialect).write_tensors(adapter, base.by_target[target], base)  # refuses now what it cannot hold
+    rates = {item.layer.target: item.rate for item in planned}
+    network = Trainable(seen, base, adapters, rates=rates, dropout=Dropout.of(job))
     updates = optimizer.make(network, job)
     identity = Identity.of(job, seen, dataset.fingerprint)
     step = 0

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from loraloom.adapters import Norm
+from loraloom.bases import Base
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.dataset import Dataset, Folder
 from loraloom.train.loss import Prediction
 
-_PRIVATE = {"pictures", "output", "base"}  # paths may hold their owner's name; only their last part is written
+_PRIVATE = {"pictures", "output", "base", "warm_start"}  # paths may hold their owner's name; only their last part is written
 
 
 def metadata(
-    config: ResolvedConfig, dataset: Dataset, *, prediction: Prediction, step: int, loss: float, started: float, now: float
+    config: ResolvedConfig, base: Base, dataset: Dataset, *, prediction: Prediction, step: int, loss: float, started: float, now: float
 ) -> dict[str, str]:
     """Every value as text. `started` and `now` are seconds since 1970; `dialects.write` adds the base's names and hashes."""
     return {
@@ -21,7 +23,7 @@ def metadata(
         **_optimisation(config),
         **_pictures(config, dataset, step),
         **_spec(config, prediction, now),
-        "ss_v2": "False",
+        **_family(base, prediction),
         "ss_sd_model_name": config.base.rstrip("/\\").replace("\\", "/").split("/")[-1],
         "ss_output_name": config.output.stem,
         "ss_steps": str(step),
@@ -32,18 +34,42 @@ def metadata(
     }
 
 
+# LyCORIS' words for options of ours; the others are the same.
+_ARGUMENTS = {"tucker": "use_tucker"}
+
+
+def _family(base: Base, prediction: Prediction) -> dict[str, str]:
+    """Which kind of SD 2.x it is, as kohya's trainer says it; `dialects.write` adds the names of the others."""
+    if base.family != "sd2":
+        return {"ss_v2": "False"}
+    if prediction == "epsilon":
+        return {"ss_v2": "True"}
+    return {"ss_v2": "True", "ss_base_model_version": "sd_v2_v", "modelspec.architecture": "stable-diffusion-v2-768-v/lora"}
+
+
 def _network(config: ResolvedConfig) -> dict[str, str]:
-    kohya = config.type == "lora" and not config.tucker  # what kohya's own networks.lora can hold
-    arguments = {} if kohya else {"algo": config.type}
+    """The job's own type; `dialects.write` corrects it where the file has others."""
+    recipe = config.recipe
+    tucker = config.tucker or bool(recipe.options.get("tucker"))
+    kohya = config.type == "lora" and not (tucker or config.dora or config.rslora)  # what kohya's own networks.lora can hold
+    told: dict[str, object] = {} if kohya or recipe.kind is None else {"algo": recipe.kind.name}
+    if not (kohya or config.targets or config.conv_rank or recipe.kind is Norm):
+        told["preset"] = "attn-mlp"  # what LyCORIS calls the same modules
     if config.conv_rank:
-        arguments |= {"conv_dim": str(config.conv_rank), "conv_alpha": _number(config.conv_alpha)}
-    if config.tucker:
-        arguments |= {"use_tucker": "True"}
+        told |= {"conv_dim": config.conv_rank, "conv_alpha": _number(config.conv_alpha)}
+    told |= {_ARGUMENTS.get(name, name): value for name, value in recipe.options.items() if name != "on_input"}
+    told |= {"use_tucker": True} if tucker else {}
+    told |= {"wd_on_output": False} if recipe.options.get("on_input") else {}
+    told |= {"rs_lora": True} if config.rslora else {}
+    told |= {name: value for name in ("rank_dropout", "module_dropout") if (value := getattr(config, name))}
+    told |= {"loraplus_lr_ratio": config.lora_plus} if config.lora_plus != 1 else {}
+    sizes = {"ss_network_dim": str(config.rank), "ss_network_alpha": _number(config.alpha)}
     return {
         "ss_network_module": "networks.lora" if kohya else "lycoris.kohya",
-        "ss_network_dim": str(config.rank),
-        "ss_network_alpha": _number(config.alpha),
-        "ss_network_args": json.dumps(arguments),
+        **({} if config.targets or config.warm_start else sizes),  # else what most modules have
+        "ss_network_args": json.dumps({name: str(value) for name, value in told.items()}),
+        "ss_network_dropout": str(config.dropout) if config.dropout else "None",
+        "ss_scale_weight_norms": str(config.max_norm) if config.max_norm else "None",
     }
 
 
@@ -139,7 +165,8 @@ def _spec(config: ResolvedConfig, prediction: Prediction, now: float) -> dict[st
 
 def _recipe(config: ResolvedConfig) -> Mapping[str, Any]:
     found = config.model_dump(mode="json")
-    return found | {name: str(found[name]).rstrip("/\\").replace("\\", "/").split("/")[-1] for name in _PRIVATE}
+    last = {name: str(found[name]).rstrip("/\\").replace("\\", "/").split("/")[-1] for name in _PRIVATE if found[name] is not None}
+    return found | last
 
 
 def _number(value: float) -> str:

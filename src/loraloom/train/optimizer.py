@@ -8,6 +8,7 @@ from loraloom.errors import SettingsError, suggestion
 from loraloom.lazy import torch
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.defaults import Scheduler
+from loraloom.train.rates import parameter_groups
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -26,16 +27,11 @@ _COURSES: Mapping[Scheduler, Callable[[float], float]] = {  # of the progress af
 
 
 def make(network: "Trainable", config: ResolvedConfig) -> "Optimizer":
-    """One parameter group for each component, with its own peak learning rate; raises SettingsError for an unknown name."""
+    """Its parameter groups have a peak learning rate each (`rates`); raises SettingsError for an unknown name."""
     if config.optimizer not in OPTIMIZERS:
         hint = suggestion(config.optimizer, OPTIMIZERS) or f"; known are {', '.join(OPTIMIZERS)}"
         raise SettingsError(f"no optimiser named {config.optimizer!r}{hint}")
-    groups: list[dict[str, object]] = [
-        {"params": parameters, "peak": config.learning_rate_of(component)}
-        for component in config.components
-        if (parameters := network.parameters_of(component))
-    ]
-    return OPTIMIZERS[config.optimizer](groups, config)
+    return OPTIMIZERS[config.optimizer](parameter_groups(network, config), config)
 
 
 def set_rates(optimizer: "Optimizer", factor: float) -> None:

@@ -130,6 +130,7 @@ class Run:
         seen, loss = self.stepper.view, self.log.loss
         told = metadata(
             self.job,
+            self.base,
             self.stepper.dataset,
             prediction=seen.prediction,
             step=self.step,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloom.lazy import torch
-from loraloom.train import captions, health, loss
+from loraloom.train import captions, health, loss, norms
 from loraloom.train.cache import Latents, TextCache
 from loraloom.train.chance import Order, Sample
 from loraloom.train.config import ResolvedConfig
@@ -53,6 +53,8 @@ class Stepper:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm or float("inf"))
         health.check_norm(norm, names, number)
         self.optimizer.step()
+        if config.max_norm:
+            norms.limit_norms(self.network, config.max_norm)
         return float(torch.cat(losses).mean()), float(self.optimizer.param_groups[0]["lr"])
 
     def losses(self, samples: Sequence[Sample]) -> "Tensor":
@@ -64,9 +66,9 @@ class Stepper:
         texts = [self.caption(sample) for sample in samples]
         noisy = loss.noisy(clean, noise, alphas)
         if self.texts is None:
-            predicted = self.network(noisy, timesteps, token_ids=self.view.token_ids(texts))
+            predicted = self.network(noisy, timesteps, token_ids=self.view.token_ids(texts), samples=samples)
         else:
-            predicted = self.network(noisy, timesteps, embeddings=self.texts.embeddings(texts))
+            predicted = self.network(noisy, timesteps, embeddings=self.texts.embeddings(texts), samples=samples)
         wanted = loss.target(prediction, clean, noise, alphas).to(predicted.device)
         weights = loss.min_snr_weights(prediction, alphas, self.config.min_snr_gamma).to(predicted.device)
         return loss.per_sample(predicted, wanted, weights)

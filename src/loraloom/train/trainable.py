@@ -5,16 +5,18 @@ The base is not part of it: its Parameters are the adapters' alone, which is wha
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from loraloom.adapters import TYPES, Adapter
+from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
+from loraloom.bases.sd1.model import Text
 from loraloom.engine.live import claimed, components, live_modules, refuse_foreign_layers
-from loraloom.errors import NotSupported, TrainingError
-from loraloom.train.chance import generator
+from loraloom.errors import NotSupported, SettingsError, TrainingError
+from loraloom.train.chance import Sample, generator
+from loraloom.train.dropout import Dropout
 from loraloom.train.targets import Planned
 from loraloom.train.view import View
 
@@ -22,13 +24,26 @@ from loraloom.train.view import View
 class Trainable(nn.Module):
     """Adapters on a live base. Raises NotSupported if the pipeline carries other adapters or lacks a target."""
 
-    def __init__(self, view: View, base: Base, adapters: Mapping[Target, Adapter]) -> None:
+    def __init__(
+        self,
+        view: View,
+        base: Base,
+        adapters: Mapping[Target, Adapter],
+        *,
+        rates: Mapping[Target, float] | None = None,
+        dropout: Dropout | None = None,
+    ) -> None:
+        """`rates` are factors of the learning rate, where they are not 1."""
         super().__init__()
         refuse_foreign_layers(view.pipeline)
         modules = live_modules(view.pipeline, base)
         if missing := [str(target) for target in adapters if target not in modules]:
             raise NotSupported(f"this pipeline has no {', '.join(missing[:3])}: is it a {base.title}?")
         self._view = view
+        self.rates = rates or {}
+        self._dropout = dropout or Dropout()
+        self._samples: Sequence[Sample] = ()  # of the pass that runs; its backward pass may run layers again
+        self._awake: set[Target] = set()
         self._adapters: dict[Target, Adapter] = {}
         for target, adapter in adapters.items():
             own = {field: nn.Parameter(tensor.to(view.device, torch.float32)) for field, tensor in adapter.trainable().items()}
@@ -46,8 +61,15 @@ class Trainable(nn.Module):
         """Copies on the CPU that no further step changes."""
         return {target: adapter.map(lambda tensor: tensor.detach().cpu().clone()) for target, adapter in self._adapters.items()}
 
-    def parameters_of(self, component: str) -> list[nn.Parameter]:
-        return [parameter for target, _, parameter in self.slots() if target.component == component]
+    def weight(self, target: Target) -> Tensor:
+        """The base's weight that this adapter is for."""
+        weight: Tensor = self._layers[target].weight  # type: ignore[assignment]
+        return weight
+
+    @property
+    def rested(self) -> frozenset[Target]:
+        """The targets of which dropout left nothing in any pass since `attached` was entered."""
+        return frozenset(self._layers.keys() - self._awake) if self._dropout else frozenset()
 
     def slots(self) -> Iterator[tuple[Target, str, nn.Parameter]]:
         """(target, field, parameter) for every trainable tensor, in a fixed order."""
@@ -55,23 +77,48 @@ class Trainable(nn.Module):
             for field in adapter.trainable():
                 yield target, field, self.get_parameter(_slot(target, field))
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, *, embeddings: Tensor | None = None, token_ids: Tensor | None = None) -> Tensor:
-        """The denoiser's prediction, float32 [n, 4, h, w], from text embeddings or, to train the text encoder too, from token ids."""
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        *,
+        embeddings: Text | None = None,
+        token_ids: Tensor | None = None,
+        sizes: Tensor | None = None,
+        samples: Sequence[Sample] = (),
+    ) -> Tensor:
+        """The denoiser's prediction, float32 [n, 4, h, w], from text embeddings or, to train the text encoder too, from token ids.
+        `sizes` as `View.denoise` has them. With `samples` [n] dropout acts, without them it does not."""
+        self._samples = samples
         if embeddings is None:
             if token_ids is None:
                 raise TrainingError("Trainable needs embeddings or token_ids")
             embeddings = self._view.embed(token_ids)
-        return self._view.denoise(noisy, timesteps, embeddings)
+        return self._view.denoise(noisy, timesteps, embeddings, sizes)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """The adapters act on the base inside; afterwards no hook is left. Raises EngineError if networks are attached to it."""
+        self._awake.clear()
         with ExitStack() as hooks:
             hooks.enter_context(claimed(components(self._view.pipeline).values()))
             for target, layer in self._layers.items():
-                handle = layer.register_forward_hook(_beside(self._adapters[target]))
+                handle = layer.register_forward_hook(self._beside(target))
                 hooks.callback(handle.remove)
             yield
+
+    def _beside(self, target: Target) -> Any:
+        adapter = self._adapters[target]
+
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            if not (self._dropout and self._samples):
+                return output + adapter.branch(layer, inputs[0], output)
+            added, awake = self._dropout.branch(adapter, target, self._samples, layer, inputs[0], output)
+            if awake:
+                self._awake.add(target)
+            return output + added
+
+        return hook
 
 
 def _slot(target: Target, field: str) -> str:
@@ -79,22 +126,21 @@ def _slot(target: Target, field: str) -> str:
     return f"{target}.{field}".replace(".", "/")
 
 
-def _beside(adapter: Adapter) -> Any:
-    def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        return output + adapter.branch(layer, inputs[0], output)
+def fresh(plans: Sequence[Planned], view: View, base: Base, *, seed: int) -> dict[Target, Adapter]:
+    """New adapters that change nothing yet. Each draws from a generator of its own: what else is trained does not matter to it.
 
-    return hook
-
-
-def fresh(plans: Sequence[Planned], view: View, base: Base, *, kind: str, seed: int) -> dict[Target, Adapter]:
-    """New adapters that change nothing yet. Each draws from a generator of its own: what else is trained does not matter to it."""
-    create: Any = next(each for each in TYPES if each.name == kind).init
+    Raises SettingsError, naming the module, where its size is none for the type's options.
+    """
     modules = live_modules(view.pipeline, base)
     found = {}
     for item in plans:
-        target = item.layer.target
+        target, create = item.layer.target, cast("Any", item.kind.init)
         weight = modules[target].weight.detach() if target in modules else torch.empty(item.layer.shape)  # type: ignore[operator]
-        found[target] = create(weight, rank=item.rank, alpha=item.alpha, generator=generator(seed, "init", str(target)), **item.options)
+        seeded = generator(seed, "init", str(target))
+        try:
+            found[target] = create(weight, rank=item.rank, alpha=item.alpha, generator=seeded, **item.options)
+        except SettingsError as error:
+            raise SettingsError(f"{target}: {error}, or leave the module out with --target '!{target.module}'") from error
     return found
 
 

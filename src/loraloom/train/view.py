@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loraloom.bases import Base
-from loraloom.bases.sd1.model import StableDiffusion
+from loraloom.bases.sd1.model import StableDiffusion, Text
+from loraloom.bases.sdxl.model import StableDiffusionXL
 from loraloom.errors import NotSupported
 from loraloom.train.loss import Prediction
 
@@ -37,12 +38,20 @@ class View(Protocol):
     def alphas_cumprod(self) -> "Tensor": ...
     def tokens_cut(self, caption: str) -> int: ...
     def token_ids(self, captions: Sequence[str]) -> "Tensor": ...
-    def embed(self, token_ids: "Tensor") -> "Tensor": ...
+    def embed(self, token_ids: "Tensor") -> Text: ...
     def encode(self, picture: "Tensor") -> "tuple[Tensor, Tensor]": ...
-    def denoise(self, noisy: "Tensor", timesteps: "Tensor", embeddings: "Tensor") -> "Tensor": ...
+    def denoise(self, noisy: "Tensor", timesteps: "Tensor", text: Text, sizes: "Tensor | None" = None) -> "Tensor": ...
 
 
-VIEWS: Mapping[str, Callable[[Any], View]] = {"tiny": StableDiffusion, "sd1": StableDiffusion, "nano": StableDiffusion}
+VIEWS: Mapping[str, Callable[[Any], View]] = {
+    "tiny": StableDiffusion,
+    "sd1": StableDiffusion,
+    "sd2": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "nano": StableDiffusion,
+    "nanov": StableDiffusion,
+    "nanoxl": StableDiffusionXL,
+}
 
 
 def view(pipeline: Any, base: Base) -> View:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.bases.clip import TextEncoder
 from loraloom.bases.nano.layers import TEXT, UNET
+from loraloom.bases.unet import UNet
 from loraloom.lazy import LazyModule, torch
 
 if TYPE_CHECKING:
@@ -19,28 +20,34 @@ _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
 def load(seed: int = 0) -> "diffusers.StableDiffusionPipeline":
     """A complete pipeline in float32 on the CPU; the same seed gives the same weights."""
+    return assembled(UNET, TEXT, seed)
+
+
+def assembled(numbers: UNet, text: TextEncoder, seed: int, prediction: str = "epsilon") -> "diffusers.StableDiffusionPipeline":
+    """A pipeline of two levels, the outer one with attention, of these numbers."""
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = diffusers.UNet2DConditionModel(
             sample_size=8,
-            layers_per_block=UNET.resnets,
-            block_out_channels=UNET.widths,
+            layers_per_block=numbers.resnets,
+            block_out_channels=numbers.widths,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=UNET.context,
+            cross_attention_dim=numbers.context,
+            use_linear_projection=numbers.linear_projection,
             attention_head_dim=2,
             norm_num_groups=4,
         )
-        tokenizer = byte_tokenizer(TEXT.positions)
-        text_encoder = transformers.CLIPTextModel(text_config(TEXT, tokenizer))
+        tokenizer = byte_tokenizer(text.positions)
+        text_encoder = transformers.CLIPTextModel(text_config(text, tokenizer))
         vae = autoencoder()
     return diffusers.StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         unet=unet.eval(),
-        scheduler=sampler(),
+        scheduler=sampler(prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -76,8 +83,9 @@ def autoencoder() -> "diffusers.AutoencoderKL":
     return vae.eval()
 
 
-def sampler() -> "diffusers.DDIMScheduler":
-    return diffusers.DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+def sampler(prediction: str = "epsilon") -> "diffusers.DDIMScheduler":
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return diffusers.DDIMScheduler(**noise, clip_sample=False, steps_offset=1, prediction_type=prediction)
 
 
 def byte_tokenizer(length: int) -> "transformers.CLIPTokenizer":

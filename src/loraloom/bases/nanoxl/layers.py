@@ -7,7 +7,7 @@ from loraloom.bases.unet import UNet
 
 SIZES = 6  # numbers of a picture's size and crop, which the denoiser gets beside the pooled text
 SIZE_WIDTH = 8  # of each, embedded
-TEXT = TextEncoder("text_encoder", width=16, depth=2, vocabulary=514, positions=32)
+TEXT = TextEncoder("text_encoder", width=16, depth=2, vocabulary=514, positions=32, unread=1)
 TEXT_2 = TextEncoder("text_encoder_2", width=24, depth=3, vocabulary=514, positions=32, projection=20)
 UNET = UNet(
     widths=(8, 16, 24),

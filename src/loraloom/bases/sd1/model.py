@@ -1,8 +1,8 @@
-"""What training needs from a Stable Diffusion 1.x pipeline: latents, text embeddings, noise and the target of the loss."""
+"""What training needs from a pipeline of Stable Diffusion 1.x and 2.x: latents, text embeddings, noise and the target of the loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from loraloom.errors import NotSupported
 from loraloom.lazy import torch
@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     import diffusers
     from torch import Tensor
     from torch.nn import Module
+
 Prediction = Literal["epsilon", "v_prediction"]
+
+
+class Text(NamedTuple):
+    """What the denoiser is told in words."""
+
+    embeddings: "Tensor"  # [n, tokens, width]
+    pooled: "Tensor | None" = None  # [n, width], of the bases that take the whole text as one vector too
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,9 @@ class StableDiffusion:
         ids: Tensor = encoded.input_ids
         return ids
 
-    def embed(self, token_ids: "Tensor") -> "Tensor":
-        """Text embeddings [n, max_tokens, width]; differentiable."""
-        embeddings: Tensor = self.pipeline.text_encoder(token_ids.to(self.pipeline.text_encoder.device)).last_hidden_state
-        return embeddings
+    def embed(self, token_ids: "Tensor") -> Text:
+        """What the text encoder makes of them; differentiable."""
+        return Text(self.pipeline.text_encoder(token_ids.to(self.pipeline.text_encoder.device)).last_hidden_state)
 
     def encode(self, picture: "Tensor") -> "tuple[Tensor, Tensor]":
         """Mean and log-variance of the scaled latents, float32 [4, h, w] each, of one picture [3, H, W] in -1..1."""
@@ -87,9 +94,16 @@ class StableDiffusion:
         alphas: Tensor = self.pipeline.scheduler.alphas_cumprod
         return alphas.float()
 
-    def denoise(self, noisy: "Tensor", timesteps: "Tensor", embeddings: "Tensor") -> "Tensor":
-        """The UNet's prediction, float32 [n, 4, h, w]; it computes in the dtype of its weights."""
+    def denoise(self, noisy: "Tensor", timesteps: "Tensor", text: Text, sizes: "Tensor | None" = None) -> "Tensor":
+        """The UNet's prediction, float32 [n, 4, h, w]; it computes in the dtype of its weights.
+
+        `sizes` [n, 6] are height and width of the picture as it was, top and left of the cut, height and width of what was cut, in
+        pixels: bases that are told them take them, where nothing is given as of an uncut picture; the others ignore them."""
         device, dtype = self.device, self.dtype
-        inputs = noisy.to(device, dtype), timesteps.to(device), embeddings.to(device, dtype)
-        prediction: Tensor = self.pipeline.unet(*inputs, return_dict=False)[0]
+        inputs = noisy.to(device, dtype), timesteps.to(device), text.embeddings.to(device, dtype)
+        prediction: Tensor = self.pipeline.unet(*inputs, return_dict=False, **self._beside(noisy, text, sizes))[0]
         return prediction.float()
+
+    def _beside(self, noisy: "Tensor", text: Text, sizes: "Tensor | None") -> "Mapping[str, Any]":
+        """What else the UNet takes."""
+        return {}

@@ -8,7 +8,7 @@ from loraloom.bases.unet import UNet
 UNET = UNet(
     widths=(320, 640, 1280), resnets=2, attention=(0, 2, 10), context=2048, linear_projection=True, added_condition=2816
 )  # context: 768 + 1280; added: the pooled 1280 and six numbers of 256
-TEXT = TextEncoder("text_encoder", width=768, depth=12)
+TEXT = TextEncoder("text_encoder", width=768, depth=12, unread=1)
 TEXT_2 = TextEncoder("text_encoder_2", width=1280, depth=32, projection=1280)
 
 SDXL = Base(

@@ -1,11 +1,11 @@
 """A training job: the only definition of it. Command-line options, web form and the saved recipe derive from `TrainConfig`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
-from loraloom.adapters import TYPES
 from loraloom.errors import SettingsError, suggestion
 from loraloom.train.config.adapters import AdapterFields
 from loraloom.train.config.course import CourseFields
@@ -13,6 +13,8 @@ from loraloom.train.config.files import FileFields
 from loraloom.train.config.job import JobFields
 from loraloom.train.config.loss import LossFields
 from loraloom.train.config.pictures import PictureFields
+from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
+from loraloom.train.config.rule import Rule, read_rule
 
 PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, LossFields, FileFields)  # as the command's help shows them
 
@@ -24,13 +26,38 @@ class TrainConfig(FileFields, LossFields, PictureFields, CourseFields, AdapterFi
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.conv_rank == 0 and (self.conv_alpha is not None or self.tucker):
-            raise ValueError("conv_alpha and tucker need a conv_rank above 0")
+        if self.conv_rank == 0 and (self.conv_alpha is not None or self.tucker) and not self.targets:
+            raise ValueError("conv_alpha and tucker need a conv_rank above 0, or targets")
         if self.text_encoder_learning_rate is not None and not any(name.startswith("text_encoder") for name in self.components):
             raise ValueError("text_encoder_learning_rate is set, but no text encoder is in components")
-        if self.type not in (names := [kind.name for kind in TYPES]):
-            raise ValueError(f"no adapter type {self.type!r}{suggestion(self.type, names) or '; known are ' + ', '.join(names)}")
+        try:
+            for rule in self.rules:
+                trained_type(self.completed(rule.recipe) if rule.recipe else self.recipe)
+            trained_type(self.recipe)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
         return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The job's type and its options. Raises SettingsError."""
+        found = read_recipe(self.type)
+        if found.rank or found.alpha or found.lr_factor:
+            raise SettingsError(f"type = {self.type!r}: rank, alpha and learning rate of the job have options of their own")
+        return replace(found, dora=self.dora or found.dora)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What `targets` say. Raises SettingsError."""
+        return tuple(read_rule(text, self.recipe) for text in self.targets)
+
+    def completed(self, recipe: Recipe) -> Recipe:
+        """A target's recipe, with the job's type and options where it names no type, and the job's DoRA where it says nothing."""
+        job = self.recipe
+        if recipe.kind is None or recipe.kind is job.kind:
+            recipe = replace(recipe, kind=job.kind, options={**job.options, **recipe.options})
+        dora = job.dora and recipe.kind is not None and recipe.kind.name != "norm"
+        return replace(recipe, dora=dora if recipe.dora is None else recipe.dora)
 
 
 def read_config(values: Mapping[str, Any]) -> TrainConfig:

@@ -1,0 +1,1 @@
+"""The random base of tests in SD 2.x's layout."""
