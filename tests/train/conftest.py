@@ -1,5 +1,6 @@
 """Pictures and jobs for trainer tests: tiny, made on the fly, the same every time."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from PIL import Image
 
 from loraloom.bases.nano.model import load
 from loraloom.train import TrainConfig
+
+sys.path.append(str(Path(__file__).parent.parent / "contract"))  # support.py
 
 
 @pytest.fixture(scope="session")

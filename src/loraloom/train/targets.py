@@ -64,6 +64,9 @@ def _by_rules(config: ResolvedConfig, base: Base) -> list[tuple[Layer, Recipe]]:
 
 def _fits_nothing(rule: Rule, recipe: Recipe | None, config: ResolvedConfig, base: Base) -> str:
     said = f"target {rule.text!r} fits no module of {', '.join(config.components)} that it could train"
+    unread = [layer for layer in base.layers if layer.unread and layer.target.component in config.components]
+    if meant := [layer for layer in unread if rule.fits(layer, usual=layer.attention)]:
+        return f"{said}: what {meant[0].target} gives is not read by {base.title}, so it would learn nothing"
     elsewhere = {
         layer.target.component
         for layer in base.layers
@@ -71,8 +74,6 @@ def _fits_nothing(rule: Rule, recipe: Recipe | None, config: ResolvedConfig, bas
     }
     if elsewhere:
         return f"{said}; it fits modules of {' and '.join(sorted(elsewhere))}: add --component {' --component '.join(sorted(elsewhere))}"
-    if unread := [layer for layer in base.layers if layer.unread and rule.fits(layer, usual=layer.attention)]:
-        return f"{said}: what {unread[0].target} gives is not read by {base.title}, so it would learn nothing"
     return said + rule.nearest(base.layers)
 
 
