@@ -120,6 +120,46 @@ def test_a_fresh_adapter_changes_nothing_and_learns(kind, options, layer):
     assert all(gradient.any() for gradient in gradients)
 
 
+@pytest.mark.parametrize(("kind", "options", "layer"), FRESH, ids=lambda value: getattr(value, "name", str(value)))
+def test_what_begins_at_zero_beside_other_tensors_is_named(kind, options, layer):
+    fresh = kind.init(LAYERS[layer]().weight, rank=3, alpha=2, generator=torch.Generator().manual_seed(1), **options)
+    inner = {name: tensor for name, tensor in getattr(fresh, "inner", fresh).trainable().items() if name not in kind.undecayed}
+    zero = {name for name, tensor in inner.items() if not tensor.any()}
+    assert zero & kind.late == (zero if len(zero) < len(inner) else set())
+
+
+TRAINED = [(name, layer) for name, layer in PAIRS if layer in ("linear", "3x3", "layer norm") and not name.endswith(("fp16", "bf16"))]
+
+
+@pytest.mark.parametrize(("name", "layer"), TRAINED)
+def test_a_shrunk_adapter_has_a_part_of_the_delta(name, layer):
+    """Of what is wrapped, where something is."""
+    adapter, module, _ = case(name, layer)
+    if not adapter.degree:
+        assert any(word in name for word in ("oft", "sparse", "norm", "glora tucker")), "every product has a degree"
+        return
+    inner, shrunk = (getattr(each, "inner", each) for each in (adapter, adapter.shrunk(0.3)))
+    weight = module.weight.detach()
+    assert close(shrunk.delta(weight), 0.3 * inner.delta(weight))
+    assert type(adapter.shrunk(0.3)) is type(adapter)
+
+
+@pytest.mark.parametrize(("name", "layer"), TRAINED)
+def test_ranks_that_are_weighed_are_those_that_a_cut_takes(name, layer):
+    adapter, module, _ = case(name, layer)
+    scaling = adapter.scaling()
+    weighed = adapter.weighed(torch.ones(scaling[0])) if scaling else None
+    if weighed is None:
+        assert scaling is None
+        return
+    assert torch.equal(weighed.delta(module.weight), adapter.delta(module.weight))
+    inner = getattr(adapter, "inner", adapter)
+    first = inner.weighed(torch.tensor([1.0] + [0.0] * (scaling[0] - 1)))
+    if inner.name in ("lora", "glora") and "tucker" not in name:  # a second side, a second part and a core keep their ranks
+        assert close(first.delta(module.weight), inner.cut(1).delta(module.weight))
+    assert not inner.weighed(torch.zeros(scaling[0])).delta(module.weight).any()
+
+
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
 def test_the_same_generator_makes_the_same_adapter(kind):
     weight = torch.randn(8) if kind is Norm else torch.randn(8, 12)

@@ -34,7 +34,6 @@ def limit_norms(network: "Trainable", limit: float) -> int:
 def delta_norm(adapter: Adapter, weight: "Tensor") -> float:
     """‖delta‖ on this weight; of the inner adapter where one is wrapped. Factors give it without the whole matrix."""
     inner = adapter.inner if isinstance(adapter, Wrapper) else adapter
-    inner = inner.map(torch.Tensor.detach)
     thin = inner.thin(tuple(weight.shape)) if weight.ndim > 1 else None
     if thin is None:
         return float(torch.linalg.vector_norm(inner.delta(weight)))

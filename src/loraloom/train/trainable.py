@@ -64,7 +64,7 @@ class Trainable(nn.Module):
     def weight(self, target: Target) -> Tensor:
         """The base's weight that this adapter is for."""
         weight: Tensor = self._layers[target].weight  # type: ignore[assignment]
-        return weight
+        return weight.detach()
 
     @property
     def rested(self) -> frozenset[Target]:
