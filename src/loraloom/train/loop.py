@@ -18,6 +18,7 @@ from loraloom.train.dropout import Dropout
 from loraloom.train.identity import Identity, Paths
 from loraloom.train.interrupt import stop_wishes
 from loraloom.train.log import RunLog
+from loraloom.train.loss import Process
 from loraloom.train.result import Progress, TrainResult
 from loraloom.train.run import Note, Notes, Report, Run, silent
 from loraloom.train.samples import Draw
@@ -118,6 +119,7 @@ def _prepare(
     if not any(name.startswith("text_encoder") for name in job.components):
         kept = () if job.caption_shuffle else tuple(picture.caption for picture in dataset.pictures)
         texts = TextCache(seen, (*kept, *([""] if job.caption_dropout else [])))
+    process = Process.of(seen.prediction, seen.alphas_cumprod, zero_terminal_snr=job.zero_terminal_snr)
     order = Order(job.seed, tuple(picture.name for picture in dataset.pictures), dataset.repeats)
-    stepper = Stepper(job, seen, network, updates, dataset, order, latents, texts, seen.alphas_cumprod.cpu())
+    stepper = Stepper(job, seen, network, updates, dataset, order, latents, texts, process)
     return Run(job, base, stepper, paths, identity, RunLog(paths.log, step), notes, progress, step)

@@ -10,7 +10,10 @@ from loraloom.train.cache import Latents, TextCache
 from loraloom.train.chance import Order, Sample
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.dataset import Dataset
+from loraloom.train.loss import Process
+from loraloom.train.noise import noise, perturbed
 from loraloom.train.optimizer import rate_factor, set_rates
+from loraloom.train.timesteps import timestep
 from loraloom.train.view import View
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ class Stepper:
     order: Order
     latents: Latents
     texts: TextCache | None  # None: the text encoder is trained, captions go through it at every step
-    alphas_cumprod: "Tensor"  # float32 [timesteps] on the CPU
+    process: Process
 
     def step(self, number: int, *, check: bool) -> tuple[float, float]:
         """(mean loss, learning rate) of step `number`. Raises TrainingError; `check` looks whether every target has a gradient."""
@@ -57,30 +60,33 @@ class Stepper:
             norms.limit_norms(self.network, config.max_norm)
         return float(torch.cat(losses).mean()), float(self.optimizer.param_groups[0]["lr"])
 
-    def losses(self, samples: Sequence[Sample]) -> "Tensor":
-        """The weighted loss of each sample, [n]; differentiable."""
+    def losses(self, samples: Sequence[Sample], pixels: "Tensor | None" = None) -> "Tensor":
+        """The weighted loss of each sample, [n]; differentiable. `pixels` [n, 1, h, w] says how much each place counts."""
+        config, process = self.config, self.process
         clean = torch.stack([self.latents.draw(sample) for sample in samples])
-        noise = torch.stack([self._noise(sample, tuple(clean.shape[1:])) for sample in samples])
-        timesteps = torch.stack([torch.randint(len(self.alphas_cumprod), (), generator=each.generator("timestep")) for each in samples])
-        alphas, prediction = self.alphas_cumprod[timesteps], self.view.prediction
+        found = [noise(sample, tuple(clean.shape[1:]), config) for sample in samples]
+        seen = torch.stack([perturbed(each, sample, config) for each, sample in zip(found, samples, strict=True)])
+        timesteps = torch.stack([timestep(sample, config, process.timesteps) for sample in samples])
+        predicted = self._predict(process.noisy(clean, seen, timesteps), process.heard(timesteps), samples)
+        wanted = process.target(clean, torch.stack(found), timesteps).to(predicted.device)
+        threshold = loss.thresholds(config.huber_schedule, config.huber_c, process, timesteps).to(predicted.device)
+        distances = loss.distance(config.loss, predicted, wanted, threshold)
+        return loss.per_sample(distances, self._weights(timesteps).to(predicted.device), pixels)
+
+    def _predict(self, noisy: "Tensor", timesteps: "Tensor", samples: Sequence[Sample]) -> "Tensor":
         texts = [self.caption(sample) for sample in samples]
-        noisy = loss.noisy(clean, noise, alphas)
         if self.texts is None:
-            predicted = self.network(noisy, timesteps, token_ids=self.view.token_ids(texts), samples=samples)
-        else:
-            predicted = self.network(noisy, timesteps, embeddings=self.texts.embeddings(texts), samples=samples)
-        wanted = loss.target(prediction, clean, noise, alphas).to(predicted.device)
-        weights = loss.min_snr_weights(prediction, alphas, self.config.min_snr_gamma).to(predicted.device)
-        return loss.per_sample(predicted, wanted, weights)
+            return self.network(noisy, timesteps, token_ids=self.view.token_ids(texts), samples=samples)
+        return self.network(noisy, timesteps, embeddings=self.texts.embeddings(texts), samples=samples)
+
+    def _weights(self, timesteps: "Tensor") -> "Tensor":
+        """How much each sample's timestep counts, [n]."""
+        shares = self.process.alphas_cumprod[timesteps]
+        if self.config.debiased_estimation:
+            return loss.debiased(self.process.prediction, shares)
+        return loss.min_snr(self.process.prediction, shares, self.config.min_snr_gamma)
 
     def caption(self, sample: Sample) -> str:
         config = self.config
         written = self.dataset.pictures[sample.picture].caption
         return captions.at_step(written, sample, trigger=config.trigger, dropout=config.caption_dropout, shuffle=config.caption_shuffle)
-
-    def _noise(self, sample: Sample, shape: tuple[int, ...]) -> "Tensor":
-        """White noise, with a little of the same for a whole channel: Guttenberg 2023, "Diffusion with Offset Noise"."""
-        noise = torch.randn(shape, generator=sample.generator("noise"))
-        if not self.config.noise_offset:
-            return noise
-        return noise + self.config.noise_offset * torch.randn(shape[0], 1, 1, generator=sample.generator("noise offset"))

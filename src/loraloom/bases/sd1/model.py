@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from loraloom.errors import NotSupported
 from loraloom.lazy import torch
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Prediction = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
 
 
 class Text(NamedTuple):
@@ -35,9 +35,10 @@ class StableDiffusion:
 
     @property
     def prediction(self) -> Prediction:
-        kind = self.pipeline.scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise NotSupported(f"the base predicts {kind!r}; training knows epsilon and v_prediction")
+        flow = "FlowMatch" in type(self.pipeline.scheduler).__name__  # diffusers' flow schedulers know one prediction and do not name it
+        kind = "flow_prediction" if flow else self.pipeline.scheduler.config.prediction_type
+        if kind not in get_args(Prediction):
+            raise NotSupported(f"the base predicts {kind!r}; training knows {', '.join(get_args(Prediction))}")
         return kind  # type: ignore[no-any-return]
 
     @property
@@ -90,7 +91,11 @@ class StableDiffusion:
 
     @property
     def alphas_cumprod(self) -> "Tensor":
-        """float32 [timesteps]: the share of the signal's variance at each timestep."""
+        """float32 [timesteps]: the share of the signal's variance at each timestep; (1−σ)²/((1−σ)²+σ²) of a flow, σ = 1/n .. 1."""
+        if self.prediction == "flow_prediction":
+            count = self.pipeline.scheduler.config.num_train_timesteps
+            sigma = torch.arange(1, count + 1, dtype=torch.float64) / count
+            return ((1 - sigma) ** 2 / ((1 - sigma) ** 2 + sigma**2)).float()
         alphas: Tensor = self.pipeline.scheduler.alphas_cumprod
         return alphas.float()
 

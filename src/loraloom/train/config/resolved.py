@@ -72,7 +72,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "text_encoder_learning_rate": rate * defaults.text_encoder,
         "scheduler": scheduler,
         "warmup": _CONSTANT_WARMUP if scheduler == "constant" else int(steps * defaults.warmup),
-        "min_snr_gamma": defaults.min_snr_gamma,
+        "min_snr_gamma": 0.0 if config.debiased_estimation else defaults.min_snr_gamma,
         "caption_dropout": defaults.caption_dropout,
         "resolution": base.resolution,
         "sample_every": max(1, steps // 4),
