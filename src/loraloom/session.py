@@ -361,7 +361,7 @@ class Session:
         from loraloom import train
 
         config = config.model_copy(update={"base": config.base or self.settings.base})
-        opened = self._open(config.base)
+        opened = self._open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
 
         def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
             style = opened.style(Drawing())
@@ -370,14 +370,18 @@ class Session:
 
         return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note)
 
-    def _open(self, base: str | None) -> Opened:
+    def _open(self, base: str | None, *, kept: bool = True) -> Opened:
         source = base or self.settings.base
         path = Path(source).expanduser()
         local = source not in EMBEDDED and path.exists()
         mark = path / "model_index.json" if path.is_dir() else path
         state = mark.stat().st_mtime_ns if local and mark.exists() else 0
         model = path.resolve().name.removesuffix(".safetensors") if local else source
-        return self._bases.get((source, state), lambda: Opened(open_pipeline(source), model, self.settings.loader))
+
+        def make() -> Opened:
+            return Opened(open_pipeline(source), model, self.settings.loader)
+
+        return self._bases.get((source, state), make) if kept else make()
 
     def _library(self, prompts: Sequence[Prompt]) -> Catalogue:
         """What is there now, where any prompt has a tag; else nothing, without a look at the disk."""

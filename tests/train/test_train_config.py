@@ -11,7 +11,7 @@ from loraloom.bases import BASES, NANO, SD1, SDXL, TINY
 from loraloom.errors import SettingsError
 from loraloom.train import ResolvedConfig, TrainConfig, read_config, resolve
 from loraloom.train.defaults import DEFAULTS
-from loraloom.train.optimizer import rate_factor
+from loraloom.train.optimizers.course import rate_factor
 from loraloom.train.targets import plan
 from loraloom.train.view import VIEWS
 

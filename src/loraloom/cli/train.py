@@ -107,10 +107,10 @@ def _bar(screen: "Console") -> "Iterator[Callable[[Step], None]]":
 
 
 def _told(now: "Step") -> str:
-    if now.loss is None or now.rate is None or now.seconds_left is None:
+    if now.loss is None or now.learning_rate is None or now.rate is None or now.seconds_left is None:
         return ""
     minutes, seconds = divmod(round(now.seconds_left), 60)
-    return f"loss {now.loss:.4f}   {now.rate:.2f} it/s   {minutes}:{seconds:02d} left"
+    return f"loss {now.loss:.4f}   lr {now.learning_rate:.2e}   {now.rate:.2f} it/s   {minutes}:{seconds:02d} left"
 
 
 def _plain(text: str) -> str:

@@ -22,9 +22,6 @@ from loraloom.tensorfile import Header
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim import Optimizer
-
-    from loraloom.train.trainable import Trainable
 
 _COMPLETE = re.compile(r"step-(\d+)")
 _PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "numpy", "pillow")
@@ -40,8 +37,8 @@ class State:
     dataset: str  # fingerprint of pictures and captions
     machine: Mapping[str, str]
     adapters: "Mapping[str, Tensor]"  # by "target.field", float32
-    moments: "Mapping[str, Tensor]"  # the optimiser's tensors, by "parameter's index.name"
-    optimizer: Mapping[str, Any]  # its numbers: {"values": {"index.name": ...}, "groups": [...]}
+    moments: "Mapping[str, Tensor]"  # the optimiser's tensors and the average's (`Stepper.taken`)
+    optimizer: Mapping[str, Any]  # the optimiser's numbers and the loss scale
 
 
 def machine() -> Mapping[str, str]:
@@ -53,30 +50,6 @@ def machine() -> Mapping[str, str]:
         except PackageNotFoundError:
             found[package] = "?"
     return found
-
-
-def of_optimizer(optimizer: "Optimizer") -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Any torch optimiser's state: its tensors, and its numbers as JSON."""
-    found = optimizer.state_dict()
-    flat = {f"{index}.{name}": value for index, values in found["state"].items() for name, value in values.items()}
-    tensors = {name: value.detach().cpu().clone() for name, value in flat.items() if isinstance(value, torch.Tensor)}
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in found["param_groups"]]
-    return tensors, {"values": {name: value for name, value in flat.items() if name not in tensors}, "groups": groups}
-
-
-def restore(state: State, network: "Trainable", optimizer: "Optimizer") -> None:
-    """Network and optimiser as they were after `state.step`."""
-    for target, field, parameter in network.slots():
-        parameter.data.copy_(state.adapters[f"{target}.{field}"])
-    flat = {**state.moments, **state.optimizer["values"]}
-    by_index: dict[int, dict[str, Any]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".", 1)
-        by_index.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    for group, saved in zip(groups, state.optimizer["groups"], strict=True):
-        group.update({name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
-    optimizer.load_state_dict({"state": by_index, "param_groups": groups})
 
 
 def save(folder: Path, state: State) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Scheduler = Literal["constant", "cosine"]
+Scheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "rex"]
 
 
 @dataclass(frozen=True)

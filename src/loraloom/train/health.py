@@ -12,6 +12,49 @@ if TYPE_CHECKING:
     from loraloom.train.trainable import Trainable
 
 _SHOWN = 5
+_FIRST = 3  # steps: a tensor behind one that begins at 0 (LoRA's down, behind up) gets its first gradient at the second
+
+
+class Sentinel:
+    """Watches the first steps of a start; float16's overflows at any step."""
+
+    def __init__(self) -> None:
+        self._looked = 0
+        self._idle: dict[str, None] = {}  # tensors that no gradient has reached yet
+        self._skipped = 0
+        self._news: list[str] = []
+
+    def look(self, network: "Trainable", step: int) -> None:
+        """Raises TrainingError where a target gets no gradient at the first step, or one that is not a number."""
+        if self._looked == _FIRST:
+            return
+        if not self._looked:
+            check_gradients(network, step)
+            self._idle = {f"{target}.{field}": None for target, field, _ in network.slots()}
+        for target, field, parameter in network.slots():
+            if parameter.grad is not None and bool(parameter.grad.any()):
+                self._idle.pop(f"{target}.{field}", None)
+        self._looked += 1
+        if self._looked == _FIRST and self._idle:
+            self._news.append(
+                f"{len(self._idle)} tensors got no gradient in {_FIRST} steps and learn nothing so far: {_listed(self._idle)}"
+            )
+
+    def overflown(self, scale: float, pictures: Sequence[str], step: int) -> None:
+        """A step that is left out. Raises TrainingError where it is not the scale that overflows."""
+        if scale <= 1:
+            raise TrainingError(
+                f"step {step}: float16 overflows with {_listed(dict.fromkeys(pictures))} even without loss scaling; "
+                "use --mixed-precision bfloat16 or no"
+            )
+        self._skipped += 1
+        if self._skipped == 1:
+            self._news.append(f"step {step} is left out because float16 overflows at a loss scale of {scale:g}; a few of these are usual")
+
+    def news(self) -> tuple[str, ...]:
+        """What is to be told since it was asked last."""
+        told, self._news = tuple(self._news), []
+        return told
 
 
 def check_gradients(network: "Trainable", step: int) -> None:

@@ -4,12 +4,14 @@ The base's weights are never changed: gradients go to the adapters alone, and ev
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from loraloom import dialects
 from loraloom.bases import Base
 from loraloom.errors import SettingsError, WriteFailed
-from loraloom.train import checkpoint, optimizer
+from loraloom.train import checkpoint, precision
+from loraloom.train.average import Average
 from loraloom.train.cache import Latents, TextCache
 from loraloom.train.chance import Order
 from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
@@ -19,10 +21,16 @@ from loraloom.train.identity import Identity, Paths
 from loraloom.train.interrupt import stop_wishes
 from loraloom.train.log import RunLog
 from loraloom.train.loss import Process
+from loraloom.train.optimizers.course import told
+from loraloom.train.optimizers.make import make
+from loraloom.train.optimizers.state import check_that_it_survives
+from loraloom.train.rates import parameter_groups
+from loraloom.train.recompute import recomputed
 from loraloom.train.result import Progress, TrainResult
 from loraloom.train.run import Note, Notes, Report, Run, silent
 from loraloom.train.samples import Draw
 from loraloom.train.step import Stepper
+from loraloom.train.storage import QUANTISED, store
 from loraloom.train.targets import Planned, plan
 from loraloom.train.view import View, view
 from loraloom.train.warmstart import begun
@@ -38,7 +46,8 @@ def train(
     note: Note | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train a network on a live pipeline and write it; the pipeline is bit for bit as before, also after an error.
+    """Train a network on a live pipeline and write it; the pipeline is bit for bit as before, also after an error, unless
+    `base_dtype` says how its weights are to be held, which stays so.
 
     `draw(network, prompts, seed)` draws sample pictures, `note` hears what the user should know, `stop` is asked after each
     step. Raises SettingsError, DatasetError, TrainingError, WriteFailed; TrainingStopped after Ctrl-C, SIGTERM or `stop`,
@@ -48,15 +57,23 @@ def train(
     job, seen = resolve(config, base), view(pipeline, base)
     paths, planned = Paths(job.output.expanduser().resolve()), plan(job, base)
     _check(job, paths, seen)
+    for text in (*precision.check(job, seen), told(job)):
+        notes(text)
     dataset = read_dataset(job.pictures, trigger=job.trigger, resolution=job.resolution, tokens_cut=seen.tokens_cut)
     for text in dataset.notes:
         notes(text)
-    if job.sample_prompts and draw is None:
+    if job.base_dtype in QUANTISED and draw is not None:
+        draw = None
+        if job.sample_prompts:
+            notes(f"no sample pictures while the base is held as {job.base_dtype}")
+    elif job.sample_prompts and draw is None:
         notes("no sample pictures: nothing here can draw them")
     from loraloom.train.trainable import frozen  # a torch module: loads torch
 
-    with frozen(seen):
-        run = _prepare(config, job, base, seen, dataset, planned, paths, notes, progress or silent)
+    identity = Identity.of(job, seen, dataset.fingerprint)
+    store(seen, job, {item.kind for item in planned})
+    with frozen(seen), recomputed(seen, job.components) if job.checkpointing else nullcontext():
+        run = _prepare(config, job, base, seen, dataset, planned, paths, identity, notes, progress or silent)
         run.draw = draw
         with stop_wishes() as asked:
             return run.run(lambda: asked() or (stop is not None and stop()))
@@ -87,6 +104,7 @@ def _prepare(
     dataset: Dataset,
     planned: tuple[Planned, ...],
     paths: Paths,
+    identity: Identity,
     notes: Notes,
     progress: Report,
 ) -> Run:
@@ -97,12 +115,11 @@ def _prepare(
         dialects.by_name(job.dialect).write_tensors(adapter, base.by_target[target], base)  # refuses now what it cannot hold
     rates = {item.layer.target: item.rate for item in planned}
     network = Trainable(seen, base, adapters, rates=rates, dropout=Dropout.of(job))
-    updates = optimizer.make(network, job)
-    identity = Identity.of(job, seen, dataset.fingerprint)
-    step = 0
+    updates = make(parameter_groups(network, job), job)
+    check_that_it_survives(job, seen.device)
+    saved, step = None, 0
     if job.resume and (saved := checkpoint.newest(paths.state)) is not None:
         checkpoint.check_same_run(paths.state, saved, config=identity.config, base=identity.base, dataset=identity.dataset)
-        checkpoint.restore(saved, network, updates)
         step = saved.step
         if step > job.steps:
             raise SettingsError(f"{paths.state} is after step {step}, the run is to end at {job.steps}; give at least --steps {step}")
@@ -121,5 +138,8 @@ def _prepare(
         texts = TextCache(seen, (*kept, *([""] if job.caption_dropout else [])))
     process = Process.of(seen.prediction, seen.alphas_cumprod, zero_terminal_snr=job.zero_terminal_snr)
     order = Order(job.seed, tuple(picture.name for picture in dataset.pictures), dataset.repeats)
-    stepper = Stepper(job, seen, network, updates, dataset, order, latents, texts, process)
+    scaler, average = precision.scaler(job, seen), Average(network, job.ema) if job.ema else None
+    stepper = Stepper(job, seen, network, updates, scaler, average, dataset, order, latents, texts, process)
+    if saved is not None:
+        stepper.restore(saved)
     return Run(job, base, stepper, paths, identity, RunLog(paths.log, step), notes, progress, step)

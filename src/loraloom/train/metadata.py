@@ -82,18 +82,40 @@ def _optimisation(config: ResolvedConfig) -> dict[str, str]:
         "ss_learning_rate": str(config.learning_rate),
         "ss_unet_lr": str(denoiser),
         "ss_text_encoder_lr": str(text),
-        "ss_optimizer": f"{config.optimizer}(weight_decay={config.weight_decay})",
+        "ss_optimizer": f"{config.optimizer}({','.join((f'weight_decay={config.weight_decay}', *config.optimizer_options))})",
         "ss_lr_scheduler": config.scheduler,
         "ss_lr_warmup_steps": str(config.warmup),
         "ss_max_train_steps": str(config.steps),
         "ss_gradient_accumulation_steps": str(config.accumulate),
         "ss_max_grad_norm": str(config.max_grad_norm),
-        "ss_min_snr_gamma": _number(config.min_snr_gamma) if config.min_snr_gamma else "None",
-        "ss_noise_offset": str(config.noise_offset) if config.noise_offset else "None",
+        "ss_gradient_checkpointing": str(config.checkpointing),
+        "ss_mixed_precision": {"no": "no", "bfloat16": "bf16", "float16": "fp16"}[config.mixed_precision],
+        "ss_fp8_base": str(config.base_dtype == "float8"),
+        **_loss(config),
         "ss_caption_dropout_rate": str(config.caption_dropout),
         "ss_cache_latents": "True",
         "ss_seed": str(config.seed),
     }
+
+
+def _loss(config: ResolvedConfig) -> dict[str, str]:
+    """What is off is "None", as kohya writes it."""
+    huber = config.loss in ("huber", "smooth_l1")
+    found = {
+        "ss_loss_type": config.loss,
+        "ss_huber_schedule": config.huber_schedule if huber else "",
+        "ss_huber_c": config.huber_c if huber else "",
+        "ss_min_snr_gamma": float(config.min_snr_gamma),
+        "ss_debiased_estimation": config.debiased_estimation,
+        "ss_zero_terminal_snr": config.zero_terminal_snr,
+        "ss_noise_offset": config.noise_offset,
+        "ss_noise_offset_random_strength": config.noise_offset_random,
+        "ss_multires_noise_iterations": config.multires_noise_iterations,
+        "ss_multires_noise_discount": config.multires_noise_discount if config.multires_noise_iterations else "",
+        "ss_ip_noise_gamma": config.input_perturbation,
+        "ss_ip_noise_gamma_random_strength": config.input_perturbation_random,
+    }
+    return {name: str(value) if value or isinstance(value, bool) else "None" for name, value in found.items()}
 
 
 def _pictures(config: ResolvedConfig, dataset: Dataset, step: int) -> dict[str, str]:
@@ -153,7 +175,7 @@ def _spec(config: ResolvedConfig, prediction: Prediction, now: float) -> dict[st
         "title": config.title or config.output.stem,
         "date": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "resolution": f"{config.resolution}x{config.resolution}",
-        "prediction_type": "v" if prediction == "v_prediction" else "epsilon",
+        "prediction_type": {"v_prediction": "v", "flow_prediction": "flow"}.get(prediction, "epsilon"),
         "trigger_phrase": config.trigger,
         "tags": config.trigger,
         "author": config.author,

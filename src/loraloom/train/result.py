@@ -15,6 +15,7 @@ class Progress:
     step: int
     steps: int
     loss: float | None = None  # smoothed
+    learning_rate: float | None = None  # of the first component, times alpha/rank
     rate: float | None = None  # steps a second
     seconds_left: float | None = None
 

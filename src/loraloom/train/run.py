@@ -72,8 +72,10 @@ class Run:
         first, times = self.step + 1, deque([time.perf_counter()], maxlen=_WINDOW)
         self.saved = self.step
         for number in range(first, self.job.steps + 1):
-            loss, rate = self.stepper.step(number, check=number == first)
+            loss, rate = self.stepper.step(number)
             self.step = number
+            for text in self.stepper.sentinel.news():
+                self.notes(text)
             self.log.add(Entry(number, loss, rate, time.time() - self.started))
             times.append(time.perf_counter())
             self._tell(times)
@@ -88,16 +90,19 @@ class Run:
     def _tell(self, times: "deque[float]") -> None:
         rate = (len(times) - 1) / max(1e-9, times[-1] - times[0])
         left = (self.job.steps - self.step) / rate
-        self.progress(Progress("train", self.step, self.job.steps, self.log.loss, rate, left))
+        effective = self.log.entries[-1].learning_rate * self.job.alpha / self.job.rank
+        self.progress(Progress("train", self.step, self.job.steps, self.log.loss, effective, rate, left))
 
     def _save(self) -> None:
         """The log first, for a state must not be ahead of it; then the state; then what is only for looking at."""
         self.log.flush()
-        moments, numbers = checkpoint.of_optimizer(self.stepper.optimizer)
+        moments, numbers = self.stepper.taken()
         adapters = {f"{target}.{name}": tensor for target, name, tensor in self.stepper.network.slots()}
         known = self.identity
         machine = checkpoint.machine()
-        checkpoint.save(self.paths.state, State(self.step, known.config, known.base, known.dataset, machine, adapters, moments, numbers))
+        if not self.job.no_resume:
+            state = State(self.step, known.config, known.base, known.dataset, machine, adapters, moments, numbers)
+            checkpoint.save(self.paths.state, state)
         self.saved = self.step
         if self.job.snapshots and self.step < self.job.steps:
             self._write(self.paths.snapshot(self.step))
@@ -111,7 +116,7 @@ class Run:
     def _draw(self) -> None:
         if self.draw is None or not self.job.sample_prompts:
             return
-        file = LoraFile(self.stepper.network.snapshot(), {"ss_output_name": self.paths.output.stem}, self.base.family)
+        file = LoraFile(self.stepper.published(), {"ss_output_name": self.paths.output.stem}, self.base.family)
         try:
             pictures = self.draw(file, self.job.sample_prompts, self.job.seed)
         except LoraError as error:  # a sample prompt that does not work is no reason to lose a run
@@ -123,7 +128,11 @@ class Run:
         if self.saved < self.step:
             self._save()
         state = self.paths.state
-        message = f"stopped after step {self.step} of {self.job.steps}; nothing is lost: run the same command with --resume to go on"
+        message = f"stopped after step {self.step} of {self.job.steps}; "
+        if self.job.no_resume:
+            message += "with --no-resume no state was kept, so a run starts anew"
+        else:
+            message += "nothing is lost: run the same command with --resume to go on"
         return TrainingStopped(message, step=self.step, state=state)
 
     def _write(self, path: Path) -> Path:
@@ -138,7 +147,7 @@ class Run:
             started=self.started,
             now=time.time(),
         )
-        file = LoraFile(self.stepper.network.snapshot(), told, self.base.family)
+        file = LoraFile(self.stepper.published(), told, self.base.family)
         return dialects.write(file, path, self.job.dialect, dtype=getattr(torch, self.job.dtype))
 
     def _publish(self) -> TrainResult:

@@ -136,6 +136,8 @@ def fresh(plans: Sequence[Planned], view: View, base: Base, *, seed: int) -> dic
     for item in plans:
         target, create = item.layer.target, cast("Any", item.kind.init)
         weight = modules[target].weight.detach() if target in modules else torch.empty(item.layer.shape)  # type: ignore[operator]
+        if weight.shape != item.layer.shape:  # quantised: packed, and nothing that reads it is trained
+            weight = torch.empty(item.layer.shape, device=weight.device)
         seeded = generator(seed, "init", str(target))
         try:
             found[target] = create(weight, rank=item.rank, alpha=item.alpha, generator=seeded, **item.options)

@@ -55,10 +55,7 @@ VIEWS: Mapping[str, Callable[[Any], View]] = {
 
 
 def view(pipeline: Any, base: Base) -> View:
-    """Raises NotSupported for a family without a view, and for weights that training would ruin."""
+    """Raises NotSupported for a family without a view."""
     if base.family not in VIEWS:
         raise NotSupported(f"training {base.title} is not possible yet; families that train are {', '.join(VIEWS)}")
-    seen = VIEWS[base.family](pipeline)
-    if str(seen.dtype) == "torch.float16":
-        raise NotSupported("the base is loaded in float16, in which small gradients vanish; load it in float32 or bfloat16")
-    return seen
+    return VIEWS[base.family](pipeline)

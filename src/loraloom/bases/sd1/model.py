@@ -35,11 +35,13 @@ class StableDiffusion:
 
     @property
     def prediction(self) -> Prediction:
-        flow = "FlowMatch" in type(self.pipeline.scheduler).__name__  # diffusers' flow schedulers know one prediction and do not name it
-        kind = "flow_prediction" if flow else self.pipeline.scheduler.config.prediction_type
+        scheduler = self.pipeline.scheduler
+        if "FlowMatch" in type(scheduler).__name__:  # diffusers' flow schedulers know one prediction and do not name it
+            return "flow_prediction"
+        kind: Prediction = scheduler.config.prediction_type
         if kind not in get_args(Prediction):
             raise NotSupported(f"the base predicts {kind!r}; training knows {', '.join(get_args(Prediction))}")
-        return kind  # type: ignore[no-any-return]
+        return kind
 
     @property
     def frozen(self) -> "Mapping[str, Module]":
@@ -95,7 +97,8 @@ class StableDiffusion:
         if self.prediction == "flow_prediction":
             count = self.pipeline.scheduler.config.num_train_timesteps
             sigma = torch.arange(1, count + 1, dtype=torch.float64) / count
-            return ((1 - sigma) ** 2 / ((1 - sigma) ** 2 + sigma**2)).float()
+            shares: Tensor = (1 - sigma).square() / ((1 - sigma).square() + sigma.square())
+            return shares.float()
         alphas: Tensor = self.pipeline.scheduler.alphas_cumprod
         return alphas.float()
 

@@ -10,6 +10,7 @@ from loraloom.bases import Base
 from loraloom.errors import SettingsError
 from loraloom.train.config.train import TrainConfig
 from loraloom.train.defaults import DEFAULTS, Scheduler
+from loraloom.train.optimizers.known import known
 
 _CONSTANT_WARMUP = 10  # steps; not a part of the run, which may be made longer
 
@@ -59,8 +60,9 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     given = {name: value for name, value in config.model_dump().items() if value is not None}
     steps = given.get("steps", defaults.steps)
     rank = given.get("rank", defaults.rank)
-    rate = given.get("learning_rate", defaults.learning_rate)
-    scheduler = given.get("scheduler", defaults.scheduler)
+    optimizer = known(config.optimizer)
+    rate = given.get("learning_rate", optimizer.rate or defaults.learning_rate * optimizer.rate_part)
+    scheduler = given.get("scheduler", "constant" if optimizer.courseless else defaults.scheduler)
     decided = {
         "base": base.family,
         "rank": rank,
@@ -69,7 +71,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "steps": steps,
         "batch": defaults.batch,
         "learning_rate": rate,
-        "text_encoder_learning_rate": rate * defaults.text_encoder,
+        "text_encoder_learning_rate": rate * (1 if optimizer.rate else defaults.text_encoder),
         "scheduler": scheduler,
         "warmup": _CONSTANT_WARMUP if scheduler == "constant" else int(steps * defaults.warmup),
         "min_snr_gamma": 0.0 if config.debiased_estimation else defaults.min_snr_gamma,

@@ -12,14 +12,15 @@ from loraloom.train.config.course import CourseFields
 from loraloom.train.config.files import FileFields
 from loraloom.train.config.job import JobFields
 from loraloom.train.config.loss import LossFields
+from loraloom.train.config.memory import MemoryFields
 from loraloom.train.config.pictures import PictureFields
 from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
 from loraloom.train.config.rule import Rule, read_rule
 
-PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, LossFields, FileFields)  # as the command's help shows them
+PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, LossFields, MemoryFields, FileFields)  # as the command's help shows them
 
 
-class TrainConfig(FileFields, LossFields, PictureFields, CourseFields, AdapterFields, JobFields):
+class TrainConfig(FileFields, MemoryFields, LossFields, PictureFields, CourseFields, AdapterFields, JobFields):
     """One run. Where a field is None the family's default counts (`resolve`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -37,7 +37,7 @@ def distance(kind: Distance, predicted: "Tensor", wanted: "Tensor", threshold: "
     return _DISTANCES[kind](predicted - wanted, threshold.reshape(-1, 1, 1, 1))
 
 
-def per_sample(distances: "Tensor", weights: "Tensor", pixels: "Tensor | None" = None) -> "Tensor":
-    """Weighted mean of each sample, [n]. `weights` [n] count samples, `pixels` [n, 1, h, w] places of a picture: a place that
+def per_sample(distances: "Tensor", weights: "Tensor", places: "Tensor | None" = None) -> "Tensor":
+    """Weighted mean of each sample, [n]. `weights` [n] count samples, `places` [n, 1, h, w] parts of a picture: one that
     counts 0 teaches nothing, and the mean still divides by all places."""
-    return weights * (distances if pixels is None else distances * pixels).mean(dim=(1, 2, 3))
+    return weights * (distances if places is None else distances * places).mean(dim=(1, 2, 3))

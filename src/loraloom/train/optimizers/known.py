@@ -1,0 +1,44 @@
+"""Optimisers by name: whose code it is, what pip calls it, and what it needs to be given. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Known:
+    """An optimiser of a kept library."""
+
+    where: str  # module.Class
+    package: str  # as pip calls it
+    options: Mapping[str, Any] = field(default_factory=dict)  # what it takes where nothing is said
+    rate: float | None = None  # a learning rate of its own, whatever the base
+    rate_part: float = 1.0  # of the base's usual learning rate
+    courseless: bool = False  # averages instead of lowering the learning rate: takes no scheduler
+
+
+KNOWN: Mapping[str, Known] = {
+    # Loshchilov & Hutter 2017, arXiv:1711.05101
+    "adamw": Known("torch.optim.AdamW", "torch"),
+    # Dettmers et al. 2021, arXiv:2110.02861: the same with an eighth of a float for each moment
+    "adamw8bit": Known("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
+    # Shazeer & Stern 2018, arXiv:1804.04235; without its own learning rate, whose scale would be that of adapters that begin at 0
+    "adafactor": Known(
+        "transformers.optimization.Adafactor", "transformers", {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    ),
+    "sgd": Known("torch.optim.SGD", "torch", {"momentum": 0.9}),
+    # Chen et al. 2023, arXiv:2302.06675, §5: a learning rate 3 to 10 times smaller than AdamW's
+    "lion": Known("lion_pytorch.Lion", "lion-pytorch", rate_part=0.2),
+    # Mishchenko & Defazio 2023, arXiv:2306.06101: finds the learning rate; the options are those its authors advise for diffusion models
+    "prodigy": Known("prodigyopt.Prodigy", "prodigyopt", {"use_bias_correction": True, "safeguard_warmup": True}, rate=1.0),
+    # Defazio et al. 2024, arXiv:2405.15682; authors' advice: a learning rate 1 to 10 times that of AdamW with a schedule
+    "adamw_schedulefree": Known("schedulefree.AdamWScheduleFree", "schedulefree", courseless=True),
+}
+
+PACKAGES = {each.where.split(".")[0]: each.package for each in KNOWN.values()} | {"pytorch_optimizer": "pytorch-optimizer"}
+PLAIN = Known("", "")  # what holds for an optimiser that is given as module.Class
+
+
+def known(name: str) -> Known:
+    """What is known of an optimiser; nothing of one that is given as `module.Class`."""
+    return KNOWN.get(name, PLAIN)

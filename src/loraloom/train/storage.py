@@ -1,0 +1,77 @@
+"""The frozen base in fewer bits. Weights of 16 or 32 bits are cast; float8 and int8 are torchao's, nf4 is bitsandbytes'.
+
+Quantised are the linear layers of the adapted components: each product makes their weights float again, one layer at a time. The
+adapters beside them stay float32. nf4: Dettmers et al. 2023 (QLoRA), arXiv:2305.14314.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from loraloom.adapters import Adapter
+from loraloom.errors import NotSupported, SettingsError
+from loraloom.lazy import torch
+from loraloom.train.config import ResolvedConfig
+from loraloom.train.view import View
+
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+
+QUANTISED = ("float8", "int8", "nf4")
+
+
+def store(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> None:
+    """Hold the adapted components in `job.base_dtype`, for adapters of these types. This changes the pipeline's weights, and they stay so.
+
+    Raises SettingsError for adapters that read the weights of a quantised base, NotSupported without the package that quantises.
+    """
+    if job.base_dtype == "loaded":
+        return
+    if job.base_dtype not in QUANTISED:
+        for root in seen.components.values():
+            root.to(getattr(torch, job.base_dtype))
+        return
+    if readers := sorted({kind.name for kind in kinds if kind.reads_weight}):
+        raise SettingsError(f"base_dtype {job.base_dtype}: {', '.join(readers)} reads the base's weights; use bfloat16, or another type")
+    try:
+        for root in seen.components.values():
+            _QUANTISE[job.base_dtype](root)
+    except ImportError as error:
+        package = "bitsandbytes" if job.base_dtype == "nf4" else "torchao"
+        raise NotSupported(f"base_dtype {job.base_dtype} needs {package} ({error}); install it with pip install {package}") from error
+    for root in seen.components.values():
+        root.requires_grad_(False)
+
+
+def _int8(root: "Module") -> None:
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    quantize_(root, Int8WeightOnlyConfig())
+
+
+def _float8(root: "Module") -> None:
+    from torchao.quantization import Float8WeightOnlyConfig, quantize_
+
+    quantize_(root, Float8WeightOnlyConfig())
+
+
+def _nf4(root: "Module") -> None:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for parent in list(root.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is torch.nn.Linear:
+                setattr(parent, name, _four_bits(layer, Linear4bit, Params4bit))
+
+
+def _four_bits(layer: "Linear", kind: type, weight: type) -> "Module":
+    made = kind(
+        layer.in_features, layer.out_features, layer.bias is not None, compute_dtype=layer.weight.dtype, quant_type="nf4", device="meta"
+    )
+    made.weight = weight(layer.weight.data, requires_grad=False, quant_type="nf4")
+    made.bias = layer.bias
+    made.support_avx512bf16_for_cpu = False  # or a CPU packs the weight for inference, in a form that has no backward pass
+    quantised: Module = made.to(layer.weight.device).eval()  # where it happens
+    return quantised
+
+
+_QUANTISE: "Mapping[str, Callable[[Module], None]]" = {"float8": _float8, "int8": _int8, "nf4": _nf4}
