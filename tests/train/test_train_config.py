@@ -26,7 +26,7 @@ P = Path("pictures")
         ({"pictures": P, "rank": 0}, ["rank = 0", "greater than or equal to 1"]),
         ({"pictures": P, "learning_rate": -1}, ["learning_rate = -1", "greater than 0"]),
         ({"pictures": P, "learning_rate": float("nan")}, ["learning_rate = nan", "finite"]),
-        ({"pictures": P, "scheduler": "linear"}, ["scheduler = 'linear'", "'constant' or 'cosine'"]),
+        ({"pictures": P, "scheduler": "linar"}, ["scheduler = 'linar'", "'constant', 'linear', 'cosine'"]),
         ({"pictures": P, "caption_dropout": 2}, ["caption_dropout = 2"]),
         ({"pictures": P, "tucker": True}, ["conv_rank above 0"]),
         ({"pictures": P, "type": "lroa"}, ["'lroa'", 'did you mean "lora"']),
