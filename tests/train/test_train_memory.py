@@ -108,6 +108,7 @@ class Walk:
 
     def __init__(self, *values: float) -> None:
         self.values, self.parameter = values, torch.nn.Parameter(torch.zeros(()))
+        self.rested: frozenset[Any] = frozenset()
 
     def slots(self) -> Any:
         yield "unet.a", "up", self.parameter
