@@ -10,10 +10,12 @@ import torch
 from support import network
 
 from loraloom import dialects
-from loraloom.bases import NANO, SD1
+from loraloom.bases import NANO, SD1, SD2, SDXL
+from loraloom.dialects.metadata import stamped
 from loraloom.errors import DialectCannotHold, SettingsError, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.train import TrainConfig, TrainingStopped, resolve, train
+from loraloom.train.metadata import family_told
 from loraloom.train.norms import delta_norm
 from loraloom.train.rates import parameter_groups
 from loraloom.train.targets import plan
@@ -157,6 +159,21 @@ def test_a_type_that_the_naming_cannot_hold_is_refused_before_the_first_step(job
 def test_a_size_that_a_type_does_not_have_is_named(job: Job, nano: Any) -> None:
     with pytest.raises(SettingsError, match=r"text_encoder\..*: boft: 24 rows cannot be halved down to blocks of 4.*--target '!"):
         train(job(type="boft", components=("text_encoder",)), nano, NANO)
+
+
+@pytest.mark.parametrize(
+    ("base", "prediction", "expected"),
+    [
+        (SD1, "epsilon", ("False", "sd_v1", "stable-diffusion-v1/lora")),
+        (SD2, "epsilon", ("True", "sd_v2", "stable-diffusion-v2-512/lora")),
+        (SD2, "v_prediction", ("True", "sd_v2_v", "stable-diffusion-v2-768-v/lora")),
+        (SDXL, "epsilon", ("False", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora")),
+    ],
+    ids=str,
+)
+def test_metadata_says_which_kind_of_its_family_a_base_is(base: Any, prediction: Any, expected: tuple[str, ...]) -> None:
+    told = stamped(family_told(base, prediction), {}, base, {})
+    assert tuple(told[key] for key in ("ss_v2", "ss_base_model_version", "modelspec.architecture")) == expected
 
 
 def test_metadata_says_what_lycoris_says(job: Job, nano: Any) -> None:

@@ -63,8 +63,9 @@ def check_gradients(network: "Trainable", step: int) -> None:
     At the start an adapter is 0 because one of its tensors is (LoRA: up), so the others have no gradient yet; that one has.
     """
     largest: dict[str, float] = {}
+    rested = network.rested  # by dropout
     for target, _, parameter in network.slots():
-        if target in network.rested:  # by dropout
+        if target in rested:
             continue
         here = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
         before = largest.get(str(target), 0.0)

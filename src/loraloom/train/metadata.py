@@ -23,7 +23,7 @@ def metadata(
         **_optimisation(config),
         **_pictures(config, dataset, step),
         **_spec(config, prediction, now),
-        **_family(base, prediction),
+        **family_told(base, prediction),
         "ss_sd_model_name": config.base.rstrip("/\\").replace("\\", "/").split("/")[-1],
         "ss_output_name": config.output.stem,
         "ss_steps": str(step),
@@ -38,7 +38,7 @@ def metadata(
 _ARGUMENTS = {"tucker": "use_tucker"}
 
 
-def _family(base: Base, prediction: Prediction) -> dict[str, str]:
+def family_told(base: Base, prediction: Prediction) -> dict[str, str]:
     """Which kind of SD 2.x it is, as kohya's trainer says it; `dialects.write` adds the names of the others."""
     if base.family != "sd2":
         return {"ss_v2": "False"}
