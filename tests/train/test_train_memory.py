@@ -13,7 +13,7 @@ from loraloom.bases import NANO
 from loraloom.bases.nano.model import load
 from loraloom.bases.sd1.model import StableDiffusion
 from loraloom.errors import NotSupported, SettingsError, TrainingError
-from loraloom.train import TrainConfig, TrainingStopped, train
+from loraloom.train import TrainConfig, TrainingStopped, loss, precision, train
 from loraloom.train.average import Average
 from loraloom.train.health import Sentinel
 from loraloom.train.identity import fingerprint
@@ -49,7 +49,7 @@ def test_layers_that_are_computed_twice_give_the_same_bits(job: Job, nano: Any, 
     trained = 3 * len(components)  # passes through the counted layers that have a backward pass
     assert len(calls) - once == once + trained
     assert not any(getattr(module, "gradient_checkpointing", False) for module in (*nano.unet.modules(), *nano.text_encoder.modules()))
-    assert not any(module.training for module in nano.text_encoder.modules())
+    assert not any(module.training or module._forward_hooks for module in nano.text_encoder.modules())
 
 
 def test_mixed_precision_is_near_the_whole_one(job: Job, nano: Any, tmp_path: Path) -> None:
@@ -125,7 +125,10 @@ def test_the_average_is_its_formula() -> None:
         assert float(average.values["unet.a.up"]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["prodigy", "lion", "adamw_schedulefree", "adafactor", "sgd", "adamw8bit"])
+@pytest.mark.parametrize(
+    "name",
+    ["prodigy", "adamw_schedulefree", *(pytest.param(name, marks=pytest.mark.long) for name in ("lion", "adafactor", "sgd", "adamw8bit"))],
+)
 def test_a_run_with_any_optimiser_goes_on_bit_for_bit(job: Job, nano: Any, tmp_path: Path, name: str) -> None:
     for package in {
         "prodigy": "prodigyopt",
@@ -157,7 +160,9 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize(
+    "kind", ["noise", "timesteps", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("huber", "smooth", "l1"))]
+)
 def test_every_loss_and_noise_goes_on_bit_for_bit(job: Job, nano: Any, tmp_path: Path, kind: str) -> None:
     options = {"steps": 3, "dtype": "float32", **LOSSES[kind]}
     straight = train(job(**options, output=tmp_path / "straight"), nano, NANO)
@@ -178,6 +183,18 @@ def test_a_flow_base_trains(job: Job) -> None:
     assert fingerprint(seen) == before
     with pytest.raises(SettingsError, match="ends in pure noise already"):
         train(job(zero_terminal_snr=True, overwrite=True), base, NANO)
+
+
+def test_a_run_goes_on_after_overflows_bit_for_bit(job: Job, nano: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = loss.per_sample
+    monkeypatch.setattr(loss, "per_sample", lambda *values: plain(*values) * 2.0**20)  # float32 ends at 2^128: the first steps overflow
+    monkeypatch.setattr(precision, "scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**110))
+    options = {"steps": 12, "dtype": "float32", "learning_rate": 1e-2}
+    straight = train(job(**options, output=tmp_path / "straight"), nano, NANO)
+    assert any("is left out because float16 overflows at a loss scale of" in note for note in straight.notes)
+    with pytest.raises(TrainingStopped):
+        train(job(**options), nano, NANO, stop=until(5))
+    assert train(job(**options, resume=True), nano, NANO).hash == straight.hash
 
 
 def test_an_overflow_is_left_out_and_told_until_it_cannot_be_helped() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check(job: ResolvedConfig, seen: View) -> tuple[str, ...]:
-    """Notes on what is slow here. Raises NotSupported for what cannot work."""
+    """Notes on what is slow here or saves nothing. Raises NotSupported for what cannot work."""
     where, half = seen.device.type, job.mixed_precision
     for name, root in seen.components.items():
         if any(type(weight.data) is not torch.Tensor or not weight.is_floating_point() for weight in root.parameters()):
@@ -27,9 +27,12 @@ def check(job: ResolvedConfig, seen: View) -> tuple[str, ...]:
         )
     if where == "cpu" and weights == "float16":
         raise NotSupported("a float16 base needs a GPU; on a CPU use --base-dtype bfloat16 or float32")
+    notes = []
     if where == "cpu" and "bfloat16" in (half, weights) and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return ("this CPU has no bfloat16 products: steps will be many times slower than in float32",)
-    return ()
+        notes.append("this CPU has no bfloat16 products: steps will be many times slower than in float32")
+    if weights in ("int8", "float8") and not job.checkpointing:
+        notes.append(f"--base-dtype {weights} saves memory together with --checkpointing: without it the backward pass keeps float copies")
+    return tuple(notes)
 
 
 def autocast(job: ResolvedConfig, seen: View) -> "torch.autocast":

@@ -35,6 +35,7 @@ def _enable(name: str, root: "Module") -> None:
         enable()
     elif callable(enable := getattr(root, "activation_checkpointing_enable", None)):  # transformers, whose layers ask for training mode
         enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        root.disable_input_require_grads()  # type: ignore[operator] # a hook that it leaves, for reentrant checkpoints
         for module in root.modules():
             if hasattr(module, "gradient_checkpointing"):
                 module.training = True  # its children, which might drop values out, stay as they are

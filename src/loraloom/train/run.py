@@ -18,6 +18,7 @@ from loraloom.train.config import ResolvedConfig
 from loraloom.train.identity import Identity, Paths
 from loraloom.train.log import Entry, RunLog
 from loraloom.train.metadata import metadata
+from loraloom.train.optimizers.course import scale
 from loraloom.train.plot import draw_loss
 from loraloom.train.result import Progress, TrainingStopped, TrainResult
 from loraloom.train.samples import Draw, save_row
@@ -90,7 +91,7 @@ class Run:
     def _tell(self, times: "deque[float]") -> None:
         rate = (len(times) - 1) / max(1e-9, times[-1] - times[0])
         left = (self.job.steps - self.step) / rate
-        effective = self.log.entries[-1].learning_rate * self.job.alpha / self.job.rank
+        effective = self.log.entries[-1].learning_rate * scale(self.job)
         self.progress(Progress("train", self.step, self.job.steps, self.log.loss, effective, rate, left))
 
     def _save(self) -> None:

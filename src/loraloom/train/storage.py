@@ -1,7 +1,8 @@
 """The frozen base in fewer bits. Weights of 16 or 32 bits are cast; float8 and int8 are torchao's, nf4 is bitsandbytes'.
 
-Quantised are the linear layers of the adapted components: each product makes their weights float again, one layer at a time. The
-adapters beside them stay float32. nf4: Dettmers et al. 2023 (QLoRA), arXiv:2305.14314.
+Quantised are the linear layers of the adapted components: each product makes their weights float again. torchao's keep that copy for
+the backward pass, so they save memory together with checkpointing. The adapters beside stay float32. nf4: Dettmers et al. 2023 (QLoRA),
+arXiv:2305.14314.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,10 +29,12 @@ def store(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> No
         return
     if job.base_dtype not in QUANTISED:
         for root in seen.components.values():
-            root.to(getattr(torch, job.base_dtype))
+            torch.nn.Module.to(root, getattr(torch, job.base_dtype))  # diffusers' own warns of modules that no base here has
         return
     if readers := sorted({kind.name for kind in kinds if kind.reads_weight}):
         raise SettingsError(f"base_dtype {job.base_dtype}: {', '.join(readers)} reads the base's weights; use bfloat16, or another type")
+    if job.base_dtype == "nf4" and job.max_norm:
+        raise SettingsError("base_dtype nf4: max_norm measures changes of weights, which are packed; use int8, or leave out max_norm")
     try:
         for root in seen.components.values():
             _QUANTISE[job.base_dtype](root)

@@ -23,8 +23,14 @@ def rate_factor(config: ResolvedConfig, step: int) -> float:
     return _COURSES[config.scheduler]((step - config.warmup - 1) / max(1, config.steps - config.warmup), config)
 
 
+def scale(config: ResolvedConfig) -> float:
+    """What multiplies everything that is learned: alpha/rank, or rsLoRA's alpha/√rank."""
+    return config.alpha / (math.sqrt(config.rank) if config.rslora else config.rank)
+
+
 def told(config: ResolvedConfig) -> str:
-    """The learning rates in words; one means nothing without alpha/rank, which multiplies what is learned."""
-    scale = config.alpha / config.rank
-    shown = (f"{name} {(peak := config.learning_rate_of(name)):g} × {scale:g} = {peak * scale:g}" for name in config.components)
-    return f"learning rate × alpha/rank: {', '.join(shown)}; {config.optimizer}, {config.scheduler} after {config.warmup} steps of warm-up"
+    """The learning rates in words; one means nothing without alpha/rank."""
+    times, root = scale(config), "√rank" if config.rslora else "rank"
+    shown = (f"{name} {(peak := config.learning_rate_of(name)):g} × {times:g} = {peak * times:g}" for name in config.components)
+    course = f"{config.optimizer}, {config.scheduler} after {config.warmup} steps of warm-up"
+    return f"learning rate × alpha/{root}: {', '.join(shown)}; {course}"
