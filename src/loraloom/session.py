@@ -34,6 +34,7 @@ from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.generate.probe import probed_live
 from loraloom.generate.request import Drawing, GridRequest, ImageRequest, random_seed
 from loraloom.generate.source import source
+from loraloom.generate.unopened import look
 from loraloom.lorafile import LoraFile, Mix, Stack
 from loraloom.peek import peek
 from loraloom.prompts import LoraTag, Prompt, parse, parse_lenient
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from loraloom.train import TrainConfig, TrainResult
+    from loraloom.train.preflight import Preflight
     from loraloom.train.run import Note, Report
 
 _PIPELINES = 2  # kept at once
@@ -356,10 +358,28 @@ class Session:
         )
         return Sheet(image, request, rows, tuple(dict.fromkeys(note for picture in drawn for note in picture.notes)))
 
+    def preflight(self, config: "TrainConfig", progress: "Report | None" = None) -> "Preflight":
+        """What a training run would read, write and need. No model is loaded unless it must come from the hub; nothing is written.
+
+        Raises SettingsError, DatasetError or BaseError; what else would stop the run is in the result's `problems`.
+        """
+        from loraloom.train.preflight import Known, preflight
+        from loraloom.train.result import Progress
+
+        source = config.base or self.settings.base
+        config = config.model_copy(update={"base": source})
+        seen = look(source)
+        known = Known(seen.tokens_cut, seen.weights, seen.width, seen.pixels_per_latent) if seen else None
+        tell = progress or (lambda _: None)
+        base = seen.base if seen else self._open(source).base
+        return preflight(config, base, known, done=lambda count, total: tell(Progress("look", count, total)))
+
     def train(self, config: "TrainConfig", progress: "Report | None" = None, note: "Note | None" = None) -> "TrainResult":
         """Train a network as `config` says and write it. Sample pictures are drawn by this session, with the base's defaults."""
         from loraloom import train
 
+        checked = self.preflight(config, progress)
+        checked.require_ready()  # before minutes are spent on loading
         config = config.model_copy(update={"base": config.base or self.settings.base})
         opened = self._open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
 
@@ -368,7 +388,7 @@ class Session:
             with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
                 return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
 
-        return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note)
+        return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note, checked=checked)
 
     def _open(self, base: str | None, *, kept: bool = True) -> Opened:
         source = base or self.settings.base

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
-def train(as_json: bool, **given: Any) -> None:
+def train(as_json: bool, dry_run: bool, **given: Any) -> None:
     """Train a LoRA on a folder of pictures.
 
     Everything that is not given takes the base's defaults. Ctrl-C stops after the step that runs; the same command with
@@ -30,7 +30,11 @@ def train(as_json: bool, **given: Any) -> None:
     values = {name: value for name, value in given.items() if value is not None}
     if "text_encoder_learning_rate" in values and "components" not in values:
         values["components"] = ("unet", "text_encoder")
-    run(read_config(values), as_json=as_json)
+    config = read_config(values)
+    if dry_run:
+        look(config, as_json=as_json)
+    else:
+        run(config, as_json=as_json)
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
@@ -47,6 +51,8 @@ def _parameters() -> Iterator[inspect.Parameter]:
                 yield _parameter(name, Annotated[kind | None, option], None)
     words = typer.Option("--json", help="print the result as JSON, and nothing else, to standard output")
     yield _parameter("as_json", Annotated[bool, words], False)
+    words = typer.Option("--dry-run", help="stop before the model is loaded, and show what the run would read, need and write")
+    yield _parameter("dry_run", Annotated[bool, words], False)
 
 
 def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
@@ -66,6 +72,23 @@ def _typed(annotation: Any) -> Any:
 _signature = inspect.Signature(list(_parameters()))
 train.__signature__ = _signature  # type: ignore[attr-defined]
 train.__annotations__ = {name: parameter.annotation for name, parameter in _signature.parameters.items()}
+
+
+def look(config: TrainConfig, *, as_json: bool) -> None:
+    """Show the run without running it; exit code 1 if something would stop it."""
+    from rich.console import Console
+
+    from loraloom.cli import preflight
+    from loraloom.session import Session
+
+    with _bar(Console(stderr=True)) as progress:
+        facts = Session().preflight(config, progress).facts
+    if as_json:
+        typer.echo(preflight.as_json(facts))
+    else:
+        preflight.show(facts)
+    if facts.problems:
+        raise typer.Exit(1)
 
 
 def run(config: TrainConfig, *, as_json: bool) -> None:
@@ -98,7 +121,7 @@ def _bar(screen: "Console") -> "Iterator[Callable[[Step], None]]":
         tasks: dict[str, Any] = {}
 
         def show(now: "Step") -> None:
-            words = {"encode": "reading pictures", "train": "training"}
+            words = {"look": "looking at pictures", "encode": "encoding pictures", "train": "training"}
             if now.stage not in tasks:
                 tasks[now.stage] = bar.add_task(words[now.stage], told="")
             bar.update(tasks[now.stage], completed=now.step, total=now.steps, told=_told(now))

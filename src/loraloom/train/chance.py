@@ -6,9 +6,7 @@ leaves what the others draw as it was.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from loraloom.lazy import torch
@@ -38,32 +36,3 @@ class Sample:
     def chance(self, purpose: str) -> float:
         """Uniform in 0..1."""
         return float(torch.rand((), generator=self.generator(purpose)))
-
-
-@dataclass(frozen=True)
-class Order:
-    """Every epoch takes each picture as often as its folder says, in an order of its own; steps run through the epochs."""
-
-    seed: int
-    names: tuple[str, ...]  # of the pictures
-    repeats: tuple[int, ...]
-
-    @property
-    def epoch_length(self) -> int:
-        return sum(self.repeats)
-
-    def samples(self, step: int, count: int) -> tuple[Sample, ...]:
-        """The `count` samples of `step`, counted from 1."""
-        return tuple(self._walk(step, count))
-
-    def _walk(self, step: int, count: int) -> Iterator[Sample]:
-        entries = [(picture, repeat) for picture, times in enumerate(self.repeats) for repeat in range(times)]
-        for place in range((step - 1) * count, step * count):
-            epoch, position = divmod(place, len(entries))
-            picture, repeat = entries[_shuffled(self.seed, epoch, len(entries))[position]]
-            yield Sample(self.seed, step, picture, f"{self.names[picture]}#{epoch}.{repeat}")
-
-
-@lru_cache(maxsize=4)
-def _shuffled(seed: int, epoch: int, count: int) -> tuple[int, ...]:
-    return tuple(torch.randperm(count, generator=generator(seed, "order", epoch)).tolist())

@@ -1,18 +1,24 @@
-"""A folder of pictures with their captions, read and checked before the first step; what is odd is told, nothing is dropped in silence."""
+"""Folders of pictures with their captions, read and checked before the first step; what is odd is told, nothing is dropped in silence."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from loraloom.errors import DatasetError
-from loraloom.train import captions
-from loraloom.train.captions import CaptionList
-from loraloom.train.pictures import ENDINGS, open_picture
+from loraloom.train.buckets import Buckets
+from loraloom.train.captions import FolderCaptions
+from loraloom.train.config import ResolvedConfig
+from loraloom.train.folders import Folder, find_folders, no_pictures
+from loraloom.train.looking import Look, look_at_all
+from loraloom.train.masks import ALPHA, BESIDE, Masks, is_black, is_mask, open_mask
+from loraloom.train.naming import listed, with_ending
+from loraloom.train.order import Order
+from loraloom.train.pictures import ENDINGS, Shape
+from loraloom.train.wording import Wording
 
-_KOHYA = re.compile(r"(\d+)_(.+)")
 _UNREAD = (".avif", ".gif", ".heic", ".heif", ".jxl", ".tif", ".tiff")  # pictures too, so it is said that they are left out
 
 
@@ -20,115 +26,148 @@ _UNREAD = (".avif", ".gif", ".heic", ".heif", ".jxl", ".tif", ".tiff")  # pictur
 class Picture:
     path: Path
     name: str  # path below the dataset's folder, with "/"
-    caption: str  # the trigger included
-    folder: "Folder"
-    size: tuple[int, int]  # width, height in pixels
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder that holds pictures; named `10_cat` its pictures count ten times and are called "cat" for want of a caption."""
-
-    path: Path
+    caption: str  # as it is trained: with prefix, suffix and trigger
+    folder: Folder
+    look: Look
+    shape: Shape  # that it is cut and scaled to
+    mask: Path | None  # the file that holds it; its own for transparency
 
     @property
-    def repeats(self) -> int:
-        return max(1, int(found[1])) if (found := _KOHYA.fullmatch(self.path.name)) else 1
-
-    @property
-    def caption(self) -> str:
-        return found[2].replace("_", " ").strip() if (found := _KOHYA.fullmatch(self.path.name)) else ""
+    def size(self) -> Shape:
+        return self.look.size
 
 
 @dataclass(frozen=True)
 class Dataset:
-    pictures: tuple[Picture, ...]  # by name
-    fingerprint: str  # sha256 over names, bytes, captions and repeats
+    pictures: tuple[Picture, ...]  # by name, regularisation pictures last
+    fingerprint: str  # sha256 over names, bytes, captions, repeats and masks
     notes: tuple[str, ...]
+
+    @property
+    def own(self) -> tuple[Picture, ...]:
+        """Those that are learned."""
+        return tuple(picture for picture in self.pictures if not picture.folder.regular)
+
+    @property
+    def regular(self) -> tuple[Picture, ...]:
+        """Those of what must stay as it is."""
+        return tuple(picture for picture in self.pictures if picture.folder.regular)
 
     @property
     def repeats(self) -> tuple[int, ...]:
         return tuple(picture.folder.repeats for picture in self.pictures)
 
+    @cached_property
+    def shapes(self) -> Mapping[Shape, int]:
+        """How many pictures are trained at each shape, repeats not counted."""
+        return dict(sorted(Counter(picture.shape for picture in self.pictures).items()))
+
+    def order(self, seed: int) -> Order:
+        """Of the pictures in a run."""
+        regular = frozenset(index for index, picture in enumerate(self.pictures) if picture.folder.regular)
+        shapes = tuple(picture.shape for picture in self.pictures)
+        return Order(seed, tuple(picture.name for picture in self.pictures), self.repeats, shapes, regular)
+
     def tag_frequency(self) -> Mapping[str, Mapping[str, int]]:
         """Pictures by tag, for each folder: what other tools take trigger words from."""
         found: dict[str, Counter[str]] = {}
-        for picture in self.pictures:
+        for picture in self.own:
             tags = {tag.strip() for tag in picture.caption.split(",") if tag.strip()}
             found.setdefault(picture.folder.path.name, Counter()).update(sorted(tags))
         return {folder: dict(counts.most_common()) for folder, counts in found.items()}
 
 
-def read_dataset(folder: Path, *, trigger: str, resolution: int, tokens_cut: Callable[[str], int]) -> Dataset:
-    """Every picture of `folder` and of its `10_name` subfolders; raises DatasetError that says where and what to do."""
-    folder = folder.expanduser().resolve()
-    if not folder.is_dir():
-        what = "is a file; give the folder that it lies in" if folder.exists() else "does not exist"
-        raise DatasetError(f"pictures folder {folder} {what}")
-    notes: list[str] = []
-    pictures = tuple(sorted(_read_all(folder, trigger, notes), key=lambda picture: picture.name))
-    if not pictures:
-        raise DatasetError(f"{folder}: no pictures; training needs at least one {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file")
-    notes += _odd(pictures, resolution, tokens_cut)
-    return Dataset(pictures, _fingerprint(pictures), tuple(notes))
+def read_dataset(
+    job: ResolvedConfig, folders: Sequence[Path] | None = None, *, done: Callable[[int, int], None] = lambda *_: None
+) -> Dataset:
+    """Every picture of the job's folders, or of others as the job's are read but without regularisation; `done` hears how many of how
+    many were looked at. Raises DatasetError that says where and what to do, SettingsError for buckets that have no shape."""
+    reader = _Reader(job)
+    held = reader.folders(job.pictures if folders is None else folders, regular=False)
+    if job.regularization and folders is None:
+        held += reader.folders(job.regularization, regular=True)
+    paths = [path for _, paths in held for path in paths]
+    looks = look_at_all(paths, lambda count: done(count, len(paths)))
+    found = [picture for folder, paths in held for picture in reader.pictures(folder, paths, looks)]
+    pictures = tuple(sorted(found, key=lambda picture: (picture.folder.regular, picture.name)))
+    reader.notes += _masks_told(pictures, job)
+    return Dataset(pictures, _fingerprint(pictures), tuple(reader.notes))
 
 
-def _read_all(folder: Path, trigger: str, notes: list[str]) -> Iterator[Picture]:
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    for path in below:
-        if not _KOHYA.fullmatch(path.name) and (found := _with_ending(path, ENDINGS)):
-            notes.append(f"{path.name}/ is not read ({listed(found)}): name it 1_{path.name}, or move its pictures up")
-    for path in (folder, *(path for path in below if _KOHYA.fullmatch(path.name))):
-        yield from _read_folder(folder, Folder(path), trigger, notes)
+class _Reader:
+    """Reads folders as a job says, and collects what is odd."""
+
+    def __init__(self, job: ResolvedConfig) -> None:
+        self.job, self.notes = job, list[str]()
+        self._wording, self._buckets, self._masks = Wording.of(job), Buckets.of(job), Masks(job.masks)
+
+    def folders(self, given: Sequence[Path], *, regular: bool) -> list[tuple[Folder, list[Path]]]:
+        """The folders that hold pictures, each with them; raises DatasetError if none does."""
+        tried = find_folders(given, subfolders=self.job.subfolders, regular=regular, notes=self.notes)
+        found = [(folder, paths) for folder in tried if (paths := self._paths(folder))]
+        if not found:
+            raise no_pictures(tried)
+        return found
+
+    def _paths(self, folder: Folder) -> list[Path]:
+        if unread := with_ending(folder.path, _UNREAD):
+            self.notes.append(f"not read, save them as PNG or JPEG: {listed(unread, folder.name_of)}")
+        paths = with_ending(folder.path, ENDINGS)
+        if (masks := [path for path in paths if is_mask(path)]) and self.job.masks != BESIDE:
+            self.notes.append(f"masks that are not used without --masks {BESIDE}: {listed(masks, folder.name_of)}")
+        return [path for path in paths if not is_mask(path)]
+
+    def pictures(self, folder: Folder, paths: Sequence[Path], looks: Mapping[Path, Look]) -> Iterator[Picture]:
+        instead = "" if folder.regular else self.job.caption
+        by_name = self.job.caption_from_name and not (folder.regular and folder.caption)  # r0012.png says less than 1_cat does
+        captions = FolderCaptions.read(folder.path, instead=instead, by_name=by_name)
+        missing = []
+        for path in paths:
+            given = captions.of(path) or folder.caption
+            if not given:
+                missing.append(path)
+            seen = looks[path]
+            caption = self._wording.written(given, trigger=not folder.regular)
+            shape = self._buckets.shape_for(seen.size) if self._buckets else (self.job.resolution, self.job.resolution)
+            mask = self._masks.of(path, transparent=seen.transparent) if not folder.regular else None
+            yield Picture(path, folder.name_of(path), caption, folder, seen, shape, mask)
+        if missing:
+            alone = self._wording.written("", trigger=not folder.regular)
+            instead = f'they are trained as "{alone}"' if alone else "they are trained without words, and no trigger is set either"
+            if folder.regular and not alone:
+                instead = "they keep what is drawn without words; say what they show to keep that"
+            self.notes.append(f"{len(missing)} of {len(paths)} pictures have no caption, {instead}: {listed(missing, folder.name_of)}")
+        self.notes += captions.odd(paths, folder.name_of)
 
 
-def _read_folder(root: Path, folder: Folder, trigger: str, notes: list[str]) -> Iterator[Picture]:
-    paths = _with_ending(folder.path, ENDINGS)
-    listing = CaptionList.read(folder.path)
-    texts = {path.stem: path for path in _with_ending(folder.path, captions.ENDINGS)}  # .txt replaces .caption
-    missing = []
-    for path in paths:
-        given = captions.one_line(captions.read_text(texts[path.stem])) if path.stem in texts else listing.by_name.get(path.name, "")
-        if not given and not folder.caption:
-            missing.append(path)
-        caption = captions.with_trigger(captions.one_line(given or folder.caption), trigger)
-        yield Picture(path, path.relative_to(root).as_posix(), caption, folder, open_picture(path).size)
-    if missing:
-        instead = f'they are trained as "{trigger}"' if trigger else "they are trained without words, and no trigger is set either"
-        notes.append(f"{len(missing)} of {len(paths)} pictures have no caption, {instead}: {listed(missing)}")
-    if unread := _with_ending(folder.path, _UNREAD):
-        notes.append(f"not read, save them as PNG or JPEG: {listed(unread)}")
-    stems, names = {path.stem for path in paths}, {path.name for path in paths}
-    if alone := [path for stem, path in sorted(texts.items()) if stem not in stems]:
-        notes.append(f"captions without a picture are not used: {listed(alone)}")
-    if alone := [folder.path / name for name in listing.by_name if name not in names]:
-        notes.append(f"{captions.LIST} names pictures that are not there: {listed(alone)}")
-    if alone := [folder.path / name for name in listing.by_name if name in names and Path(name).stem in texts]:
-        notes.append(f"{captions.LIST} is not used for pictures that have a caption file: {listed(alone)}")
-
-
-def _with_ending(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
-
-
-def _odd(pictures: Sequence[Picture], resolution: int, tokens_cut: Callable[[str], int]) -> Iterator[str]:
-    if small := [picture.path for picture in pictures if min(picture.size) < resolution]:
-        yield f"{len(small)} of {len(pictures)} pictures are smaller than {resolution} pixels and are enlarged: {listed(small)}"
-    if long := {picture.name: cut for picture in pictures if (cut := tokens_cut(picture.caption))}:
-        shown = ", ".join(f"{name} (by {cut})" for name, cut in list(long.items())[:3])
-        yield f"{len(long)} captions are longer than the text encoder reads and are cut: {shown}{' ...' if len(long) > 3 else ''}"
-
-
-def listed(paths: Sequence[Path], most: int = 3) -> str:
-    """`a.png, b.png, c.png and 4 more`."""
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(path.name for path in paths[:most]) + more
+def _masks_told(pictures: Sequence[Picture], job: ResolvedConfig) -> Iterator[str]:
+    """Opens every mask: what cannot be used is one error, what is odd a note."""
+    if not job.masks:
+        return
+    own = [picture for picture in pictures if not picture.folder.regular]
+    faults, black = [], []
+    for picture in own:
+        if picture.mask is None:
+            continue
+        try:
+            if is_black(open_mask(picture.mask, picture.path, picture.size)) and not job.mask_background:
+                black.append(picture.mask)
+        except DatasetError as error:
+            faults.append(str(error))
+    if faults:
+        raise DatasetError("\n  ".join((f"{len(faults)} masks cannot be used:", *faults)) if len(faults) > 1 else faults[0])
+    if black:
+        yield f"{len(black)} masks are black all over, nothing is learned from their pictures: {listed(black)}"
+    if without := [picture for picture in own if picture.mask is None]:
+        what = "no transparency" if job.masks == ALPHA else "no mask"
+        which = listed([picture.path for picture in without])
+        yield f"{len(without)} of {len(own)} pictures have {what} and count everywhere: {which}"
 
 
 def _fingerprint(pictures: Sequence[Picture]) -> str:
     digest = hashlib.sha256()
     for picture in pictures:
-        content = hashlib.sha256(picture.path.read_bytes()).hexdigest()
-        digest.update(repr((picture.name, content, picture.caption, picture.folder.repeats)).encode())
+        digest.update(repr((picture.name, picture.look.sha256, picture.caption, picture.folder.repeats)).encode())
+        if picture.mask not in (None, picture.path):
+            digest.update(hashlib.sha256(picture.mask.read_bytes()).digest())
     return digest.hexdigest()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # What a run that goes on may change: where it writes, what it shows, what it says about itself.
 _FREE = {"pictures", "base", "output", "title", "author", "license", "description", "dialect", "dtype"}
+_FREE |= {"masks", "regularization", "cache"}  # like pictures: what they hold is in the fingerprint, where it lies does not matter
 _FREE |= {"sample_prompts", "sample_every", "save_every", "snapshots", "resume", "overwrite", "keep_state"}
 
 

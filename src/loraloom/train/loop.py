@@ -13,10 +13,10 @@ from loraloom.errors import SettingsError, WriteFailed
 from loraloom.train import checkpoint, precision
 from loraloom.train.average import Average
 from loraloom.train.cache import Latents, TextCache
-from loraloom.train.chance import Order
-from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
-from loraloom.train.dataset import Dataset, read_dataset
+from loraloom.train.config import ResolvedConfig, TrainConfig
+from loraloom.train.dataset import Dataset
 from loraloom.train.dropout import Dropout
+from loraloom.train.facts import brief
 from loraloom.train.identity import Identity, Paths
 from loraloom.train.interrupt import stop_wishes
 from loraloom.train.log import RunLog
@@ -26,14 +26,18 @@ from loraloom.train.optimizers.make import make
 from loraloom.train.optimizers.state import check_that_it_survives
 from loraloom.train.rates import parameter_groups
 from loraloom.train.recompute import recomputed
+from loraloom.train.odd import odd_captions
+from loraloom.train.preflight import Known, Preflight, preflight, sides
 from loraloom.train.result import Progress, TrainResult
 from loraloom.train.run import Note, Notes, Report, Run, silent
 from loraloom.train.samples import Draw
 from loraloom.train.step import Stepper
 from loraloom.train.storage import QUANTISED, store
-from loraloom.train.targets import Planned, plan
+from loraloom.train.store import Store
+from loraloom.train.targets import Planned
 from loraloom.train.view import View, view
 from loraloom.train.warmstart import begun
+from loraloom.train.wording import Wording
 
 
 def train(
@@ -44,23 +48,28 @@ def train(
     draw: Draw | None = None,
     progress: Report | None = None,
     note: Note | None = None,
+    checked: Preflight | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Train a network on a live pipeline and write it; the pipeline is bit for bit as before, also after an error, unless
     `base_dtype` says how its weights are to be held, which stays so.
 
-    `draw(network, prompts, seed)` draws sample pictures, `note` hears what the user should know, `stop` is asked after each
-    step. Raises SettingsError, DatasetError, TrainingError, WriteFailed; TrainingStopped after Ctrl-C, SIGTERM or `stop`,
-    when the state is saved and the same job with `resume` goes on with the bits of a straight run.
+    `checked` is what `preflight` said of this job; without it that is asked here. `draw(network, prompts, seed)` draws sample
+    pictures, `note` hears what the user should know, `stop` is asked after each step. Raises SettingsError, DatasetError,
+    TrainingError, WriteFailed; TrainingStopped after Ctrl-C, SIGTERM or `stop`, when the state is saved and the same job with
+    `resume` goes on with the bits of a straight run.
     """
     notes = Notes(note)
-    job, seen = resolve(config, base), view(pipeline, base)
-    paths, planned = Paths(job.output.expanduser().resolve()), plan(job, base)
-    _check(job, paths, seen)
-    for text in (*precision.check(job, seen), told(job)):
-        notes(text)
-    dataset = read_dataset(job.pictures, trigger=job.trigger, resolution=job.resolution, tokens_cut=seen.tokens_cut)
-    for text in dataset.notes:
+    seen = view(pipeline, base)
+    if checked is None or checked.base is not base:
+        known = Known(seen.tokens_cut, pixels_per_latent=seen.pixels_per_latent)
+        checked = preflight(config, base, known)
+    job, paths, dataset = checked.job, checked.paths, checked.dataset
+    checked.require_ready()
+    if not_whole := next(sides(job, seen.pixels_per_latent), None):
+        raise not_whole
+    cut = () if checked.counted else odd_captions(dataset, seen.tokens_cut)
+    for text in (*brief(checked.facts), *precision.check(job, seen), told(job), *checked.facts.notes, *cut):
         notes(text)
     if job.base_dtype in QUANTISED and draw is not None:
         draw = None
@@ -68,28 +77,19 @@ def train(
             notes(f"no sample pictures while the base is held as {job.base_dtype}")
     elif job.sample_prompts and draw is None:
         notes("no sample pictures: nothing here can draw them")
+    _make_room(paths)
     from loraloom.train.trainable import frozen  # a torch module: loads torch
 
     identity = Identity.of(job, seen, dataset.fingerprint)
-    store(seen, job, {item.kind for item in planned})
+    store(seen, job, {item.kind for item in checked.planned})
     with frozen(seen), recomputed(seen, job.components) if job.checkpointing else nullcontext():
-        run = _prepare(config, job, base, seen, dataset, planned, paths, identity, notes, progress or silent)
+        run = _prepare(config, job, base, seen, dataset, checked.planned, paths, identity, notes, progress or silent)
         run.draw = draw
         with stop_wishes() as asked:
             return run.run(lambda: asked() or (stop is not None and stop()))
 
 
-def _check(job: ResolvedConfig, paths: Paths, seen: View) -> None:
-    """Everything that would make the end of the run fail, before its start."""
-    dialects.by_name(job.dialect)
-    if job.resolution % seen.pixels_per_latent:
-        raise SettingsError(f"resolution {job.resolution} is not a multiple of {seen.pixels_per_latent}, the pixels of one latent")
-    if paths.output.exists() and not job.overwrite:
-        raise SettingsError(f"{paths.output} exists; choose another --output, or replace it with --overwrite")
-    if checkpoint.exists(paths.state) and not (job.resume or job.overwrite):
-        raise SettingsError(
-            f"{paths.state} holds an interrupted run: go on with it with --resume, or start anew with --overwrite, which drops it"
-        )
+def _make_room(paths: Paths) -> None:
     try:
         paths.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,15 +130,18 @@ def _prepare(
         notes(f"nothing to resume in {paths.state}: starting at step 1")
     else:
         checkpoint.remove(paths.state)
+    shelf = Store(job.cache, base=f"{identity.base} {job.base_dtype} {seen.device.type}")
     total = len(dataset.pictures)
-    latents = Latents.encode(seen, dataset, job.resolution, flip=job.flip, done=lambda count: progress(Progress("encode", count, total)))
+    latents = Latents.prepare(seen, dataset, job, shelf, done=lambda count: progress(Progress("encode", count, total)))
     texts = None
     if not any(name.startswith("text_encoder") for name in job.components):
-        kept = () if job.caption_shuffle else tuple(picture.caption for picture in dataset.pictures)
-        texts = TextCache(seen, (*kept, *([""] if job.caption_dropout else [])))
+        kept = tuple(picture.caption for picture in dataset.pictures) if Wording.of(job).is_fixed else ()
+        texts = TextCache(seen, (*kept, *([""] if job.caption_dropout else [])), shelf)
+    for text in shelf.told():
+        notes(text)
     process = Process.of(seen.prediction, seen.alphas_cumprod, zero_terminal_snr=job.zero_terminal_snr)
-    order = Order(job.seed, tuple(picture.name for picture in dataset.pictures), dataset.repeats)
     scaler, average = precision.scaler(job, seen), Average(network, job.ema) if job.ema else None
+    order = dataset.order(job.seed)
     stepper = Stepper(job, seen, network, updates, scaler, average, dataset, order, latents, texts, process)
     if saved is not None:
         stepper.restore(saved)

@@ -8,10 +8,12 @@ from typing import Any
 from loraloom.adapters import Norm
 from loraloom.bases import Base
 from loraloom.train.config import ResolvedConfig
-from loraloom.train.dataset import Dataset, Folder
+from loraloom.train.dataset import Dataset
 from loraloom.train.loss import Prediction
+from loraloom.train.pictures_told import pictures_told
 
-_PRIVATE = {"pictures", "output", "base", "warm_start"}  # paths may hold their owner's name; only their last part is written
+# Paths may hold their owner's name; only their last part is written.
+_PRIVATE = {"pictures", "regularization", "masks", "cache", "output", "base", "warm_start"}
 
 
 def metadata(
@@ -21,10 +23,10 @@ def metadata(
     return {
         **_network(config),
         **_optimisation(config),
-        **_pictures(config, dataset, step),
+        **pictures_told(config, dataset, step),
         **_spec(config, prediction, now),
         **family_told(base, prediction),
-        "ss_sd_model_name": config.base.rstrip("/\\").replace("\\", "/").split("/")[-1],
+        "ss_sd_model_name": str(_last_part(config.base)),
         "ss_output_name": config.output.stem,
         "ss_steps": str(step),
         "ss_training_started_at": str(started),
@@ -118,57 +120,6 @@ def _loss(config: ResolvedConfig) -> dict[str, str]:
     return {name: str(value) if value or isinstance(value, bool) else "None" for name, value in found.items()}
 
 
-def _pictures(config: ResolvedConfig, dataset: Dataset, step: int) -> dict[str, str]:
-    count = sum(dataset.repeats)
-    epochs, epoch = (-(-steps * config.per_step // count) for steps in (config.steps, step))
-    folders = dict.fromkeys(picture.folder for picture in dataset.pictures)
-    held = {folder: sum(picture.folder == folder for picture in dataset.pictures) for folder in folders}
-    side = config.resolution
-    subsets = [_subset(config, folder, held[folder]) for folder in folders]
-    buckets = {"buckets": {"0": {"resolution": [side, side], "count": count}}, "mean_img_ar_error": 0.0}
-    told = {
-        "is_dreambooth": True,
-        "batch_size_per_device": config.batch,
-        "num_train_images": count,
-        "num_reg_images": 0,
-        "resolution": [side, side],
-        "enable_bucket": False,
-        "subsets": subsets,
-        "tag_frequency": dataset.tag_frequency(),
-    }
-    return {
-        "ss_num_train_images": str(count),
-        "ss_num_reg_images": "0",
-        "ss_num_batches_per_epoch": str(-(-count // config.batch)),
-        "ss_num_epochs": str(epochs),
-        "ss_epoch": str(epoch),
-        "ss_batch_size_per_device": str(config.batch),
-        "ss_total_batch_size": str(config.per_step),
-        "ss_resolution": f"({side}, {side})",
-        "ss_bucket_info": json.dumps(buckets),
-        "ss_tag_frequency": json.dumps(dataset.tag_frequency(), ensure_ascii=False),
-        "ss_datasets": json.dumps([told], ensure_ascii=False),
-        "ss_dataset_dirs": json.dumps(
-            {folder.path.name: {"n_repeats": folder.repeats, "img_count": held[folder]} for folder in folders}, ensure_ascii=False
-        ),
-    }
-
-
-def _subset(config: ResolvedConfig, folder: Folder, count: int) -> dict[str, Any]:
-    return {
-        "img_count": count,
-        "num_repeats": folder.repeats,
-        "flip_aug": config.flip,
-        "color_aug": False,
-        "random_crop": False,
-        "shuffle_caption": config.caption_shuffle,
-        "keep_tokens": int(config.caption_shuffle),
-        "image_dir": folder.path.name,
-        "class_tokens": folder.caption or None,
-        "is_reg": False,
-    }
-
-
 def _spec(config: ResolvedConfig, prediction: Prediction, now: float) -> dict[str, str]:
     """Stability AI's ModelSpec 1.0.1, https://github.com/Stability-AI/ModelSpec."""
     spec = {
@@ -187,8 +138,13 @@ def _spec(config: ResolvedConfig, prediction: Prediction, now: float) -> dict[st
 
 def _recipe(config: ResolvedConfig) -> Mapping[str, Any]:
     found = config.model_dump(mode="json")
-    last = {name: str(found[name]).rstrip("/\\").replace("\\", "/").split("/")[-1] for name in _PRIVATE if found[name] is not None}
-    return found | last
+    return found | {name: _last_part(found[name]) for name in _PRIVATE if found[name] is not None}
+
+
+def _last_part(path: str | list[str]) -> str | list[str]:
+    if isinstance(path, list):
+        return [str(_last_part(each)) for each in path]
+    return path.rstrip("/\\").replace("\\", "/").split("/")[-1]
 
 
 def _number(value: float) -> str:

@@ -9,9 +9,9 @@ from loraloom.errors import TrainingError
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run stands. While pictures are encoded `step` and `steps` count pictures and there is no loss."""
+    """Where the run stands. While pictures are looked at and encoded `step` and `steps` count pictures and there is no loss."""
 
-    stage: Literal["encode", "train"]
+    stage: Literal["look", "encode", "train"]
     step: int
     steps: int
     loss: float | None = None  # smoothed

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
 from loraloom.lazy import torch
-from loraloom.train import captions, health, loss, norms, precision
+from loraloom.train import health, loss, norms, precision
 from loraloom.train.average import Average
 from loraloom.train.cache import Latents, TextCache
-from loraloom.train.chance import Order, Sample
+from loraloom.train.chance import Sample
 from loraloom.train.checkpoint import State
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.dataset import Dataset
@@ -19,8 +19,10 @@ from loraloom.train.noise import noise, perturbed
 from loraloom.train.optimizers import state
 from loraloom.train.optimizers.course import rate_factor
 from loraloom.train.optimizers.make import evaluated, rate, set_rates
+from loraloom.train.order import Order
 from loraloom.train.timesteps import timestep
 from loraloom.train.view import View
+from loraloom.train.wording import Wording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +53,7 @@ class Stepper:
 
     def step(self, number: int) -> tuple[float, float]:
         """(mean loss, learning rate) of step `number`. Raises TrainingError for what is not a number, and where no gradient arrives."""
-        config, samples = self.config, self.order.samples(number, self.config.per_step)
+        config, samples = self.config, self.order.samples(number, self.config.batch, self.config.accumulate)
         names = [self.dataset.pictures[sample.picture].name for sample in samples]
         set_rates(self.optimizer, rate_factor(config, number))
         self.optimizer.zero_grad(set_to_none=True)
@@ -110,8 +112,8 @@ class Stepper:
         if self.average is not None:
             self.average.restore(averages)
 
-    def losses(self, samples: Sequence[Sample], places: "Tensor | None" = None) -> "Tensor":
-        """The weighted loss of each sample, [n]; differentiable. `places` [n, 1, h, w] says how much each counts."""
+    def losses(self, samples: Sequence[Sample]) -> "Tensor":
+        """The weighted loss of each sample, all of one shape, [n]; differentiable."""
         config, process = self.config, self.process
         clean = torch.stack([self.latents.draw(sample) for sample in samples])
         found = [noise(sample, tuple(clean.shape[1:]), config) for sample in samples]
@@ -121,14 +123,17 @@ class Stepper:
         wanted = process.target(clean, torch.stack(found), timesteps).to(predicted.device)
         threshold = loss.thresholds(config.huber_schedule, config.huber_c, process, timesteps).to(predicted.device)
         distances = loss.distance(config.loss, predicted, wanted, threshold)
-        return loss.per_sample(distances, self._weights(timesteps).to(predicted.device), places)
+        importance = torch.tensor([self._importance(sample) for sample in samples])
+        places = self.latents.weights(samples)
+        weights = (self._weights(timesteps) * importance).to(predicted.device)
+        return loss.per_sample(distances, weights, None if places is None else places.to(predicted.device))
 
     def _predict(self, noisy: "Tensor", timesteps: "Tensor", samples: Sequence[Sample]) -> "Tensor":
         """In mixed precision where that is asked for; float32."""
         texts = [self.caption(sample) for sample in samples]
         told = {"token_ids": self.view.token_ids(texts)} if self.texts is None else {"embeddings": self.texts.embeddings(texts)}
         with precision.autocast(self.config, self.view):
-            predicted: Tensor = self.network(noisy, timesteps, samples=samples, **told)
+            predicted: Tensor = self.network(noisy, timesteps, sizes=self.latents.sizes(samples), samples=samples, **told)
         return predicted
 
     def _weights(self, timesteps: "Tensor") -> "Tensor":
@@ -139,6 +144,8 @@ class Stepper:
         return loss.min_snr(self.process.prediction, shares, self.config.min_snr_gamma)
 
     def caption(self, sample: Sample) -> str:
-        config = self.config
-        written = self.dataset.pictures[sample.picture].caption
-        return captions.at_step(written, sample, trigger=config.trigger, dropout=config.caption_dropout, shuffle=config.caption_shuffle)
+        return Wording.of(self.config).at_step(self.dataset.pictures[sample.picture].caption, sample)
+
+    def _importance(self, sample: Sample) -> float:
+        """How much the loss of this sample's picture counts."""
+        return self.config.regularization_weight if self.dataset.pictures[sample.picture].folder.regular else 1.0

@@ -134,16 +134,22 @@ def fresh(plans: Sequence[Planned], view: View, base: Base, *, seed: int) -> dic
     modules = live_modules(view.pipeline, base)
     found = {}
     for item in plans:
-        target, create = item.layer.target, cast("Any", item.kind.init)
+        target = item.layer.target
         weight = modules[target].weight.detach() if target in modules else torch.empty(item.layer.shape)  # type: ignore[operator]
         if weight.shape != item.layer.shape:  # quantised: packed, and nothing that reads it is trained
             weight = torch.empty(item.layer.shape, device=weight.device)
-        seeded = generator(seed, "init", str(target))
-        try:
-            found[target] = create(weight, rank=item.rank, alpha=item.alpha, generator=seeded, **item.options)
-        except SettingsError as error:
-            raise SettingsError(f"{target}: {error}, or leave the module out with --target '!{target.module}'") from error
+        found[target] = made(item, weight, generator(seed, "init", str(target)))
     return found
+
+
+def made(item: Planned, weight: Tensor, seeded: torch.Generator) -> Adapter:
+    """One new adapter. Raises SettingsError, naming the module, where its size is none for the type's options."""
+    try:
+        found = cast("Any", item.kind.init)(weight, rank=item.rank, alpha=item.alpha, generator=seeded, **item.options)
+    except SettingsError as error:
+        target = item.layer.target
+        raise SettingsError(f"{target}: {error}, or leave the module out with --target '!{target.module}'") from error
+    return cast("Adapter", found)
 
 
 @contextmanager

@@ -3,15 +3,22 @@
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from loraloom.train.config.option import Flags
+
+
+def _several(given: object) -> object:
+    """One folder is written without brackets."""
+    return (given,) if isinstance(given, (str, Path)) else given
 
 
 class JobFields(BaseModel):
     panel: ClassVar[str] = ""  # of the command's help
 
-    pictures: Path = Field(description="folder with the pictures and their captions")
+    pictures: Annotated[tuple[Path, ...], BeforeValidator(_several)] = Field(
+        min_length=1, description="folders with the pictures and their captions; in FOLDER:5 each picture counts five times"
+    )
     trigger: Annotated[str, Flags("--trigger", "-t")] = Field(
         "", max_length=200, description="word that calls what is learned; put in front of captions that lack it"
     )

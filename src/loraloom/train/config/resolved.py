@@ -8,10 +8,12 @@ from pydantic import model_validator
 
 from loraloom.bases import Base
 from loraloom.errors import SettingsError
+from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
 from loraloom.train.defaults import DEFAULTS, Scheduler
 from loraloom.train.optimizers.known import known
 
+_LARGE, _LARGE_STEP, _SMALL_STEP = 512, 64, 8  # pixels: from this resolution on sides of buckets are multiples of 64
 _CONSTANT_WARMUP = 10  # steps; not a part of the run, which may be made longer
 
 
@@ -32,6 +34,9 @@ class ResolvedConfig(TrainConfig):
     min_snr_gamma: float
     caption_dropout: float
     resolution: int
+    bucket_step: int
+    bucket_min: int
+    bucket_max: int
     sample_every: int
     save_every: int
 
@@ -58,6 +63,8 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     if defaults is None:
         raise SettingsError(f"training {base.title} is not possible yet; families that train are {', '.join(DEFAULTS)}")
     given = {name: value for name, value in config.model_dump().items() if value is not None}
+    side = given.get("resolution", base.resolution)
+    step = given.get("bucket_step", _LARGE_STEP if side >= _LARGE else _SMALL_STEP)
     steps = given.get("steps", defaults.steps)
     rank = given.get("rank", defaults.rank)
     optimizer = known(config.optimizer)
@@ -76,7 +83,10 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "warmup": _CONSTANT_WARMUP if scheduler == "constant" else int(steps * defaults.warmup),
         "min_snr_gamma": 0.0 if config.debiased_estimation else defaults.min_snr_gamma,
         "caption_dropout": defaults.caption_dropout,
-        "resolution": base.resolution,
+        "resolution": side,
+        "bucket_step": step,
+        "bucket_min": max(step, side // 2 // step * step),
+        "bucket_max": max(step, side * 2 // step * step),
         "sample_every": max(1, steps // 4),
         "save_every": max(1, steps // 10),
     }
@@ -87,5 +97,5 @@ def _output(config: TrainConfig) -> Path:
     """The file to write, always with the ending."""
     if config.output is None:
         word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._")
-        return Path(f"{word or config.pictures.resolve().name or 'lora'}.safetensors")
+        return Path(f"{word or Source.of(config.pictures[0]).name or 'lora'}.safetensors")
     return config.output if config.output.suffix == ".safetensors" else config.output.with_name(config.output.name + ".safetensors")

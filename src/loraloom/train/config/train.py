@@ -8,6 +8,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from loraloom.errors import SettingsError, suggestion
 from loraloom.train.config.adapters import AdapterFields
+from loraloom.train.config.captions import CaptionFields
 from loraloom.train.config.course import CourseFields
 from loraloom.train.config.files import FileFields
 from loraloom.train.config.job import JobFields
@@ -17,10 +18,11 @@ from loraloom.train.config.pictures import PictureFields
 from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
 from loraloom.train.config.rule import Rule, read_rule
 
-PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, LossFields, MemoryFields, FileFields)  # as the command's help shows them
+# As the command's help shows them.
+PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, CaptionFields, LossFields, MemoryFields, FileFields)
 
 
-class TrainConfig(FileFields, MemoryFields, LossFields, PictureFields, CourseFields, AdapterFields, JobFields):
+class TrainConfig(FileFields, MemoryFields, LossFields, CaptionFields, PictureFields, CourseFields, AdapterFields, JobFields):
     """One run. Where a field is None the family's default counts (`resolve`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +39,14 @@ class TrainConfig(FileFields, MemoryFields, LossFields, PictureFields, CourseFie
             trained_type(self.recipe)
         except SettingsError as error:
             raise ValueError(str(error)) from error
+        if not self.buckets and (self.no_upscale or self.bucket_step or self.bucket_min or self.bucket_max):
+            raise ValueError("no_upscale, bucket_step, bucket_min and bucket_max need buckets")
+        if self.caption and self.caption_from_name:
+            raise ValueError("caption and caption_from_name exclude one another: is one caption meant, or that of each file's name?")
+        if self.mask_background and not self.masks:
+            raise ValueError("mask_background needs masks")
+        if self.regularization_weight != 1 and not self.regularization:
+            raise ValueError("regularization_weight needs regularization pictures")
         return self
 
     @property
