@@ -71,4 +71,4 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, pictures: Path) 
 
 
 def test_every_field_of_a_job_is_an_option() -> None:
-    assert typing.get_type_hints(command.train).keys() - {"as_json", "return"} == TrainConfig.model_fields.keys()
+    assert typing.get_type_hints(command.train).keys() - {"as_json", "dry_run", "return"} == TrainConfig.model_fields.keys()

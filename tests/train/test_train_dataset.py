@@ -3,20 +3,33 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from loraloom.bases import NANO
 from loraloom.errors import DatasetError
-from loraloom.train.captions import at_step, with_trigger
-from loraloom.train.chance import Order, Sample
+from loraloom.train import TrainConfig, resolve
+from loraloom.train.chance import Sample
 from loraloom.train.dataset import Dataset, read_dataset
-from loraloom.train.pictures import as_tensor, open_picture, square
+from loraloom.train.odd import odd_captions, odd_pictures
+from loraloom.train.order import Order
+from loraloom.train.pictures import as_tensor, fitted, open_picture
+from loraloom.train.wording import Wording, with_trigger
 
 
-def read(folder: Path, *, trigger: str = "zvz", resolution: int = 16, limit: int = 200) -> Dataset:
-    return read_dataset(folder, trigger=trigger, resolution=resolution, tokens_cut=lambda caption: max(0, len(caption) - limit))
+def read(*folders: Path | str, **values: Any) -> Dataset:
+    job = TrainConfig.model_validate({"pictures": folders, "trigger": "zvz", "resolution": 16} | values)
+    return read_dataset(resolve(job, NANO))
+
+
+def told(*folders: Path | str, limit: int = 200, **values: Any) -> str:
+    """Everything that is odd, in one text."""
+    job = resolve(TrainConfig.model_validate({"pictures": folders, "trigger": "zvz", "resolution": 16} | values), NANO)
+    found = read_dataset(job)
+    return " | ".join((*found.notes, *odd_pictures(found, job), *odd_captions(found, lambda text: max(0, len(text) - limit))))
 
 
 def captions(dataset: Dataset) -> dict[str, str]:
@@ -89,7 +102,7 @@ def _file(folder: Path, name: str, content: bytes) -> Path:
 def test_what_is_odd_is_told(pictures: Path) -> None:
     (pictures / "alone.txt").write_text("nobody")
     (pictures / "d.gif").write_bytes(b"GIF89a")
-    notes = " | ".join(read(pictures, resolution=32, limit=20).notes)
+    notes = told(pictures, resolution=32, limit=20)
     for word in ("without a picture are not used: alone.txt", "d.gif", "3 of 3 pictures are smaller than 32"):
         assert word in notes
     assert "2 captions are longer than the text encoder reads and are cut: a.png (by 3), b.png (by 3)" in notes
@@ -118,7 +131,7 @@ def test_pictures_are_upright_squares_on_white(tmp_path: Path) -> None:
     deep = np.full((4, 4), 0x8000, dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "c.png")
     assert np.asarray(open_picture(tmp_path / "c.png"))[0, 0].tolist() == [128, 128, 128]
-    tensor = as_tensor(square(open_picture(tmp_path / "a.png"), 4))
+    tensor = as_tensor(fitted(open_picture(tmp_path / "a.png"), (4, 4)))
     assert tensor.shape == (3, 4, 4)
     assert (float(tensor.min()), float(tensor.max())) == (-1, 1)
 
@@ -139,7 +152,7 @@ def test_the_trigger_is_there_once(caption: str, trigger: str, expected: str) ->
 
 def test_what_chance_makes_of_a_caption_depends_on_seed_step_and_sample_alone() -> None:
     def made(seed: int, step: int, name: str) -> str:
-        return at_step("x, zvz cat, y, z, w", Sample(seed, step, 0, name), trigger="zvz", dropout=0.3, shuffle=True)
+        return Wording("zvz", dropout=0.3, shuffle=True).at_step("x, zvz cat, y, z, w", Sample(seed, step, 0, name))
 
     table = {(seed, step, name): made(seed, step, name) for seed in (0, 1) for step in range(1, 30) for name in ("a", "b")}
     for case in reversed(table):
