@@ -17,7 +17,8 @@ from loraloom.train import TrainConfig, loss, resolve, train
 from loraloom.train.cache import Latents
 from loraloom.train.chance import Sample
 from loraloom.train.dataset import Dataset, read_dataset
-from loraloom.train.masks import open_mask, weights
+from loraloom.train.masks import open_mask
+from loraloom.train.masks import weights as mask_weights
 from loraloom.train.pictures import cut_at
 from loraloom.train.store import Store
 
@@ -72,23 +73,22 @@ def test_masks_that_cannot_be_used_are_refused_by_name(pictures: Path) -> None:
 def test_a_mask_is_cut_as_its_picture(tmp_path: Path) -> None:
     half(tmp_path / "a.mask.png", (32, 16))
     mask = open_mask(tmp_path / "a.mask.png", tmp_path / "a.png", (32, 16))
-    whole = weights(mask, (32, 16), pixels_per_latent=2, background=0.25)
+    whole = mask_weights(mask, (32, 16), pixels_per_latent=2, background=0.25)
     assert whole.shape == (1, 8, 16)
     assert (whole[..., :8] == 1).all()
     assert (whole[..., 8:] == 0.25).all()
-    assert (weights(mask, (16, 16), pixels_per_latent=2, background=0, at=(0, 0)) == 1).all()
-    assert (weights(mask, (16, 16), pixels_per_latent=2, background=0, at=(1, 0)) == 0).all()
+    assert (mask_weights(mask, (16, 16), pixels_per_latent=2, background=0, at=(0, 0)) == 1).all()
+    assert (mask_weights(mask, (16, 16), pixels_per_latent=2, background=0, at=(1, 0)) == 0).all()
 
 
 def test_what_is_behind_a_black_mask_does_not_change_the_loss() -> None:
-    generator = torch.Generator().manual_seed(0)
-    predicted, wanted = torch.randn(2, 2, 4, 8, 8, generator=generator)
-    places = torch.ones(2, 1, 8, 8)
-    assert torch.equal(loss.per_sample(predicted, wanted, torch.ones(2), places), loss.per_sample(predicted, wanted, torch.ones(2)))
+    distances = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    places, weights = torch.ones(2, 1, 8, 8), torch.ones(2)
+    assert torch.equal(loss.per_sample(distances, weights, places), loss.per_sample(distances, weights))
     places[..., 4:] = 0
-    before = loss.per_sample(predicted, wanted, torch.ones(2), places)
-    wanted[..., 4:] += 100
-    assert torch.equal(loss.per_sample(predicted, wanted, torch.ones(2), places), before)
+    before = loss.per_sample(distances, weights, places)
+    distances[..., 4:] += 100
+    assert torch.equal(loss.per_sample(distances, weights, places), before)
 
 
 def test_pictures_without_a_mask_count_everywhere(pictures: Path, nano: Any) -> None:

@@ -31,6 +31,7 @@ class Encoder:
 
     view: View
     store: Store
+
     def posterior(self, picture: Picture, *, mirrored: bool) -> Posterior:
         """Of the picture cut around its centre. Raises TrainingError for a picture that encodes to NaN, or is not what was looked at."""
         shape = f"{picture.shape[0]}x{picture.shape[1]}"

@@ -21,7 +21,7 @@ _FLOAT = 4  # bytes; adapters, gradients and moments are float32
 # Numbers of float32 size that an optimiser keeps for each that is trained; others are taken to keep two.
 _MOMENTS: Mapping[str, float] = {"adamw": 2, "adamw8bit": 0.5, "adafactor": 0.1, "lion": 1, "sgd": 1, "prodigy": 4, "adamw_schedulefree": 2}
 _HELD: Mapping[str, float] = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1, "int8": 1, "nf4": 0.5}  # bytes of a number
-_RECOMPUTED = 0.5  # of what a pass keeps otherwise, with checkpointing
+_RECOMPUTED = 0.6  # of that with checkpointing, as runs on tiny took
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(\w+)")
 _TOKENS = 77
 
@@ -44,7 +44,7 @@ class Memory:
 
 
 def of(job: ResolvedConfig, base: Base, *, weights: int, width: int, trained: int, largest: Shape, latents: int) -> Memory:
-    """`weights` counts the base's numbers and `width` the bytes of one as it is loaded, `trained` counts the adapters' numbers, `largest` is the
+    """`weights` counts the base's numbers, `width` the bytes of one as it is loaded, `trained` the adapters' numbers; `largest` is the
     shape of the largest latents, `latents` the bytes of all."""
     adapters = trained * _FLOAT
     texts = {layer.target.component for layer in base.layers if layer.place.is_text and layer.target.component in job.components}

@@ -21,13 +21,13 @@ from loraloom.train.identity import Identity, Paths
 from loraloom.train.interrupt import stop_wishes
 from loraloom.train.log import RunLog
 from loraloom.train.loss import Process
+from loraloom.train.odd import odd_captions
 from loraloom.train.optimizers.course import told
 from loraloom.train.optimizers.make import make
 from loraloom.train.optimizers.state import check_that_it_survives
+from loraloom.train.preflight import Known, Preflight, preflight, sides
 from loraloom.train.rates import parameter_groups
 from loraloom.train.recompute import recomputed
-from loraloom.train.odd import odd_captions
-from loraloom.train.preflight import Known, Preflight, preflight, sides
 from loraloom.train.result import Progress, TrainResult
 from loraloom.train.run import Note, Notes, Report, Run, silent
 from loraloom.train.samples import Draw

@@ -28,7 +28,10 @@ class Store:
     """`tensors` gives what is kept, or makes and keeps it. Counts how often it did which; `damaged` names files that were made anew."""
 
     def __init__(self, folder: str, *, base: str = "") -> None:
-        """An empty name keeps nothing; `base` says what computes, and is in every key. Raises WriteFailed for a folder that cannot be made."""
+        """An empty name keeps nothing; `base` says what computes and is in every key.
+
+        Raises WriteFailed for a folder that cannot be made.
+        """
         self._base = base
         self.folder = Path(folder).expanduser().resolve() if folder else None
         self.found, self.made = 0, 0
