@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        advice = "free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
+        advice = "free some space and try again" if is_full(error) else "check the folder and its permissions"
         raise WriteFailed(
             f"{path}: could not be written: {error.strerror or error}; {advice}. Nothing that was there has changed"
         ) from error
@@ -38,6 +38,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that the disk, or what this user may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloom.atomic import replacing
 from loraloom.errors import NotSupported, WriteFailed
 
 if TYPE_CHECKING:
@@ -28,13 +29,9 @@ def new_figure(width: float, height: float) -> "Figure":
 
 def save(figure: "Figure", path: Path) -> None:
     """The whole file or nothing of it; its folder is made. Raises WriteFailed."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(partial, dpi=110, format="png")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise WriteFailed(f"{path}: the plot could not be written: {error.strerror or error}") from error
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")

@@ -45,7 +45,7 @@ from loraloom.strength import Strength
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from loraloom.train import TrainConfig, TrainResult
+    from loraloom.train import ResolvedConfig, TrainConfig, TrainResult
     from loraloom.train.preflight import Preflight
     from loraloom.train.run import Note, Report
 
@@ -366,8 +366,8 @@ class Session:
         from loraloom.train.preflight import Known, preflight
         from loraloom.train.result import Progress
 
+        config = self._with_base(config)
         source = config.base or self.settings.base
-        config = config.model_copy(update={"base": source})
         seen = look(source)
         known = Known(seen.tokens_cut, seen.weights, seen.width, seen.pixels_per_latent) if seen else None
         tell = progress or (lambda _: None)
@@ -380,7 +380,7 @@ class Session:
 
         checked = self.preflight(config, progress)
         checked.require_ready()  # before minutes are spent on loading
-        config = config.model_copy(update={"base": config.base or self.settings.base})
+        config = self._with_base(config)
         opened = self._open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
 
         def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
@@ -389,6 +389,17 @@ class Session:
                 return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
 
         return train.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note, checked=checked)
+
+    def resolve(self, config: "TrainConfig") -> "ResolvedConfig":
+        """The job as `train` would run it, with everything decided for its base."""
+        from loraloom import train
+
+        config = self._with_base(config)
+        seen = look(config.base or "")
+        return train.resolve(config, seen.base if seen else self._open(config.base).base)
+
+    def _with_base(self, config: "TrainConfig") -> "TrainConfig":
+        return config.model_copy(update={"base": config.base or self.settings.base})
 
     def _open(self, base: str | None, *, kept: bool = True) -> Opened:
         source = base or self.settings.base

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from loraloom.bases import NANO
-from loraloom.train import TrainConfig, train
+from loraloom.train import TrainConfig, resolve, train
 
 command = importlib.import_module("loraloom.cli.train")  # the package has a function of this name
 
@@ -27,6 +27,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, nano: Any, tmp_path: Path) -> Callable[
     class Session:
         def train(self, config: TrainConfig, progress: Any, note: Any) -> Any:
             return train(config, nano, NANO, progress=progress, note=note, stop=lambda: bool(asked))
+
+        def resolve(self, config: TrainConfig) -> Any:
+            return resolve(config, NANO)
 
     monkeypatch.setitem(sys.modules, "loraloom.session", SimpleNamespace(Session=Session))
     app = typer.Typer()
@@ -71,4 +74,24 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, pictures: Path) 
 
 
 def test_every_field_of_a_job_is_an_option() -> None:
-    assert typing.get_type_hints(command.train).keys() - {"as_json", "dry_run", "return"} == TrainConfig.model_fields.keys()
+    assert (
+        typing.get_type_hints(command.train).keys() - {"as_json", "dry_run", "config", "save_config", "return"}
+        == TrainConfig.model_fields.keys()
+    )
+
+
+def test_a_switch_can_be_turned_off_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    jobs: list[TrainConfig] = []
+    monkeypatch.setattr(command, "run", lambda config, **_: jobs.append(config))
+    app = typer.Typer()
+    app.command()(command.train)
+    (tmp_path / "run.toml").write_text('pictures = "pictures"\nflip = true\ntucker = true\nconv_rank = 4\nno_resume = true\n')
+    result = CliRunner().invoke(app, ["--config", str(tmp_path / "run.toml"), "--no-flip", "--resume"])
+    assert result.exit_code == 0, result.output
+    assert (jobs[0].flip, jobs[0].tucker, jobs[0].resume, jobs[0].no_resume) == (False, True, True, True)
+
+
+def test_a_job_is_saved_before_it_runs(cli: Callable[..., Any], pictures: Path, tmp_path: Path) -> None:
+    assert cli(str(pictures), "--save-config", str(tmp_path / "run.toml"), "--rank", "2").exit_code == 0
+    assert cli("--config", str(tmp_path / "run.toml"), "--overwrite").exit_code == 0
+    assert "\nrank = 2\n" in (tmp_path / "run.toml").read_text()

@@ -175,7 +175,7 @@ def test_a_run_shows_how_it_goes(job: Job, nano: Any) -> None:
         return [Image.new("RGB", (16, 16), "red") for _ in prompts]
 
     prompts = ("zvz", "a very long prompt " * 9)
-    config = job(sample_prompts=prompts, sample_every=3, snapshots=True, save_every=4)
+    config = job(sample_prompts=prompts, sample_every=3, keep=-1, save_every=4)
     result = train(config, nano, NANO, draw=draw, progress=seen.append)
     assert [item.step for item in seen if item.stage == "encode"] == [1, 2, 3]
     steps = [item for item in seen if item.stage == "train"]
@@ -231,7 +231,7 @@ def test_nothing_is_overwritten_unasked(job: Job, nano: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "error", "words"),
     [
-        ({"dialect": "kohyo"}, UnknownFormat, "kohya"),
+        ({"dialects": "kohyo"}, UnknownFormat, "kohya"),
         ({"resolution": 17}, SettingsError, "multiple of 2"),
         ({"optimizer": "adamv"}, SettingsError, 'did you mean "adamw"'),
         ({"pictures": Path("/nowhere")}, DatasetError, "/nowhere does not exist"),

@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from loraloom.train.config import PARTS, Flags, TrainConfig, read_config
+from loraloom.train.config import PARTS, Flags, JobFile, TrainConfig, read_config
+from loraloom.train.config import save_config as write_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,20 +23,37 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
-def train(as_json: bool, dry_run: bool, **given: Any) -> None:
+def train(config: Path | None, save_config: Path | None, as_json: bool, dry_run: bool, **given: Any) -> None:
     """Train a LoRA on a folder of pictures.
 
     Everything that is not given takes the base's defaults. Ctrl-C stops after the step that runs; the same command with
     --resume goes on, and ends with the very file that an undisturbed run makes.
     """
     values = {name: value for name, value in given.items() if value is not None}
+    job = _job(config, values)
+    if save_config is not None:
+        _save(job, save_config)
+    if dry_run:
+        look(job, as_json=as_json)
+    else:
+        run(job, as_json=as_json)
+
+
+def _job(path: Path | None, options: dict[str, Any]) -> TrainConfig:
+    """The file's job, if there is one, with these options in place of its own; an error says the line of what is wrong in the file."""
+    file = JobFile.read(path) if path is not None else None
+    values = (file.anchored() if file else {}) | options
     if "text_encoder_learning_rate" in values and "components" not in values:
         values["components"] = ("unet", "text_encoder")
-    config = read_config(values)
-    if dry_run:
-        look(config, as_json=as_json)
-    else:
-        run(config, as_json=as_json)
+    return read_config(values, lambda name: file.where(name) if file and name not in options else "")
+
+
+def _save(config: TrainConfig, path: Path) -> None:
+    """The whole job as it will run, in a file."""
+    from loraloom.session import Session
+
+    saved = write_config(Session().resolve(config), path, given=config.model_fields_set, overwrite=config.overwrite)
+    typer.echo(f"the job: {saved}", err=True)
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
@@ -44,15 +63,28 @@ def _parameters() -> Iterator[inspect.Parameter]:
             field = TrainConfig.model_fields[name]
             kind, told = _typed(field.annotation), (field.description or "").replace("[", r"\[")  # no markup of rich
             if field.is_required():
-                yield _parameter(name, Annotated[kind, typer.Argument(help=told)], inspect.Parameter.empty)
+                yield _parameter(name, Annotated[kind | None, typer.Argument(help=told, show_default=False)], None)
             else:
-                flags = next((each.names for each in field.metadata if isinstance(each, Flags)), (f"--{name.replace('_', '-')}",))
+                flags = next((each.names for each in field.metadata if isinstance(each, Flags)), _flags(name, kind))
                 option = typer.Option(*flags, help=told, show_default=False, rich_help_panel=part.panel or None)
                 yield _parameter(name, Annotated[kind | None, option], None)
+    words = typer.Option(help="read the job from a .toml or .json file; options given here count more", show_default=False)
+    yield _parameter("config", Annotated[Path | None, words], None)
+    words = typer.Option(help="write the whole job, as it will run, to a .toml or .json file", show_default=False)
+    yield _parameter("save_config", Annotated[Path | None, words], None)
     words = typer.Option("--json", help="print the result as JSON, and nothing else, to standard output")
     yield _parameter("as_json", Annotated[bool, words], False)
     words = typer.Option("--dry-run", help="stop before the model is loaded, and show what the run would read, need and write")
     yield _parameter("dry_run", Annotated[bool, words], False)
+
+
+def _flags(name: str, kind: Any) -> tuple[str, ...]:
+    """A switch has its opposite, which turns off what a file turns on, where that is not another option: `--resume`, `--no-resume`."""
+    flag = f"--{name.replace('_', '-')}"
+    opposite = name.removeprefix("no_") if name.startswith("no_") else f"no_{name}"
+    if kind is not bool or opposite in TrainConfig.model_fields:
+        return (flag,)
+    return (f"{flag}/--{opposite.replace('_', '-')}",)
 
 
 def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
@@ -145,6 +177,11 @@ def _plain(text: str) -> str:
 
 def _summary(result: "TrainResult") -> str:
     lines = [f"{result.path}: {result.modules} modules, {result.steps} steps, loss {result.final_loss:.4f}, {result.seconds:.0f} s"]
+    lines += [f"the same in another naming: {path}" for path in result.others]
+    if result.best is not None:
+        lines.append(f"best step: {result.best[0]} (step {result.best[1]})")
+    if result.held_out:
+        lines.append(result.held_out)
     if result.plot is not None:
         lines.append(f"loss plot: {result.plot}")
     if result.samples:

@@ -42,6 +42,15 @@ def write(file: LoraFile, path: str | Path, dialect: str = "kohya", *, dtype: "t
     return tensorfile.write(path, tensors, metadata)
 
 
+def refuse_unwritable(file: LoraFile, dialect: str) -> None:
+    """Raises what `write` would raise for these adapters in this dialect, before any work is done for a file."""
+    chosen, base = by_name(dialect), by_family(file.base)
+    if base is None:
+        raise DialectCannotHold(f"the family {file.base!r} is unknown, so its modules cannot be spelled")
+    for target, adapter in file.adapters.items():
+        chosen.write_tensors(adapter, base.by_target[target], base)
+
+
 def _one(
     dialect: Dialect, file: LoraFile, adapters: Mapping[Target, Adapter], base: Base, dtype: "torch.dtype"
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":

@@ -4,7 +4,6 @@
 A state is written under another name and renamed when it is complete; only then the one before it goes.
 """
 
-import errno
 import json
 import os
 import re
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom import tensorfile
-from loraloom.errors import TrainingError, WriteFailed
+from loraloom.atomic import is_full, sync_folder
+from loraloom.errors import LoraError, TrainingError, WriteFailed
 from loraloom.lazy import torch
 from loraloom.tensorfile import Header
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMPLETE = re.compile(r"step-(\d+)")
+_FIELDS = ("step", "config", "base", "dataset", "machine", "record", "optimizer")  # in state.json
+_PARTS = {"adapters": "adapters", "moments": "optimizer"}  # file of each set of tensors
 _PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -36,6 +38,7 @@ class State:
     base: str  # fingerprint of the base's weights
     dataset: str  # fingerprint of pictures and captions
     machine: Mapping[str, str]
+    record: Mapping[str, Any]  # what else the run remembers, as JSON
     adapters: "Mapping[str, Tensor]"  # by "target.field", float32
     moments: "Mapping[str, Tensor]"  # the optimiser's tensors and the average's (`Stepper.taken`)
     optimizer: Mapping[str, Any]  # the optimiser's numbers and the loss scale
@@ -53,24 +56,28 @@ def machine() -> Mapping[str, str]:
 
 
 def save(folder: Path, state: State) -> Path:
-    """Write the state, then remove older ones. Raises WriteFailed; the state before is untouched then."""
+    """Write the state, then remove older ones. Raises WriteFailed; the state before is untouched then, and can be gone on from."""
     final = folder / f"step-{state.step:06d}"
     partial = folder / f".{final.name}.partial"
+    before = _complete(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
         if final.exists():
             return final
         partial.mkdir()
-        tensorfile.write(partial / "adapters.safetensors", state.adapters, {})
-        tensorfile.write(partial / "optimizer.safetensors", state.moments, {})
+        for part, name in _PARTS.items():
+            tensorfile.write(partial / f"{name}.safetensors", getattr(state, part), {})
         _write_json(partial / "state.json", _as_json(state))
-        _sync(partial)
+        sync_folder(partial)
         partial.rename(final)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
-        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
-        raise WriteFailed(f"{final}: the training state could not be saved: {error.strerror or error}; {advice}, then --resume") from error
+        raise _unsaved(final, before, error) from error
+    except WriteFailed as error:
+        if isinstance(error.__cause__, OSError):
+            raise _unsaved(final, before, error.__cause__) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for older in _complete(folder)[:-1]:
@@ -78,20 +85,35 @@ def save(folder: Path, state: State) -> Path:
     return final
 
 
+def _unsaved(final: Path, before: list[Path], error: OSError) -> WriteFailed:
+    advice = "free some space" if is_full(error) else "check the folder and its permissions"
+    left = f"--resume goes on from {before[-1].name}" if before else "there is no earlier state, so the run must start anew"
+    return WriteFailed(f"{final}: the training state could not be saved: {error.strerror or error}; {advice}; {left}")
+
+
 def newest(folder: Path) -> State | None:
     """The newest complete state, or None. Raises TrainingError for one that is damaged."""
     found = _complete(folder)
     if not found:
         return None
+    fields = _fields(found[-1])
     try:
-        fields = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        return State(
-            **{name: fields[name] for name in ("step", "config", "base", "dataset", "machine", "optimizer")},
-            adapters=_tensors(found[-1] / "adapters.safetensors"),
-            moments=_tensors(found[-1] / "optimizer.safetensors"),
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{found[-1]}: the training state is damaged ({error}); start anew with --overwrite") from error
+        tensors: dict[str, Any] = {part: _tensors(found[-1] / f"{name}.safetensors") for part, name in _PARTS.items()}
+        return State(**fields, **tensors)
+    except (OSError, LoraError) as error:
+        raise _damaged(found[-1], error) from error
+
+
+def _fields(state: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((state / "state.json").read_text(encoding="utf-8"))
+        return {name: found[name] for name in _FIELDS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(state, error) from error
+
+
+def _damaged(state: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"{state}: the training state is damaged ({error}); start anew with --overwrite")
 
 
 def exists(folder: Path) -> bool:
@@ -155,7 +177,7 @@ def _tensors(path: Path) -> "dict[str, Tensor]":
 
 
 def _as_json(state: State) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in ("step", "config", "base", "dataset", "machine", "optimizer")}
+    return {name: getattr(state, name) for name in _FIELDS}
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -163,15 +185,3 @@ def _write_json(path: Path, value: object) -> None:
         json.dump(value, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make names survive a power cut; Windows does it on its own and opens no folders."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,6 +1,7 @@
 """What a run writes where, and what must not change when it goes on."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # What a run that goes on may change: where it writes, what it shows, what it says about itself.
-_FREE = {"pictures", "base", "output", "title", "author", "license", "description", "dialect", "dtype"}
-_FREE |= {"masks", "regularization", "cache"}  # like pictures: what they hold is in the fingerprint, where it lies does not matter
-_FREE |= {"sample_prompts", "sample_every", "save_every", "snapshots", "resume", "overwrite", "keep_state"}
+_FREE = {"pictures", "base", "output", "title", "author", "license", "description", "dialects", "dtype"}
+_FREE |= {"masks", "regularization", "validation", "cache"}  # like pictures: what they hold is in the fingerprint, not where it lies
+_FREE |= {"sample_prompts", "sample_every", "save_every", "validate_every", "keep", "keep_best", "keep_state", "resume", "overwrite"}
+_FREE |= {"preset"}  # its values are in other fields
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,6 @@ class Paths:
     def samples(self) -> Path:
         return self.beside(".samples")
 
-    def snapshot(self, step: int) -> Path:
-        return self.beside(f"-{step:06d}.safetensors")
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -64,6 +63,12 @@ class Identity:
         if job.warm_start is not None:
             settings["warm_start"] = [part.header.content_hash() for part in opened(job.warm_start.expanduser())]
         return cls(settings, fingerprint(seen), dataset)
+
+    @property
+    def session(self) -> str:
+        """A number of this run, in every file of it as kohya's ss_session_id: a run that begins again after a kill knows its own."""
+        digest = hashlib.sha256(json.dumps([self.config, self.base, self.dataset], sort_keys=True).encode()).digest()
+        return str(int.from_bytes(digest[:4], "big"))
 
 
 def fingerprint(seen: View) -> str:

@@ -13,7 +13,7 @@ from loraloom.train.loss import Prediction
 from loraloom.train.pictures_told import pictures_told
 
 # Paths may hold their owner's name; only their last part is written.
-_PRIVATE = {"pictures", "regularization", "masks", "cache", "output", "base", "warm_start"}
+_PRIVATE = {"pictures", "regularization", "validation", "masks", "cache", "output", "base", "warm_start"}
 
 
 def metadata(
@@ -32,6 +32,7 @@ def metadata(
         "ss_training_started_at": str(started),
         "ss_training_finished_at": str(now),
         "loraloom.loss": f"{loss:.6g}",
+        "loraloom.effective_learning_rate": f"{config.effective_rate:g}",
         "loraloom.train": json.dumps(_recipe(config)),
     }
 

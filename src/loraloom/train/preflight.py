@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom import dialects
 from loraloom.bases import Base
 from loraloom.errors import LoraError, SettingsError
 from loraloom.lazy import torch
@@ -15,7 +14,9 @@ from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
 from loraloom.train.dataset import Dataset, read_dataset
 from loraloom.train.estimate import Memory
 from loraloom.train.facts import Bucket, Disk, Facts, Prompt, Trained, Written
+from loraloom.train.heldout import held_apart
 from loraloom.train.identity import Paths
+from loraloom.train.networks import BEST, Networks, at, check_dialects
 from loraloom.train.odd import odd_captions, odd_pictures
 from loraloom.train.targets import Planned, plan
 from loraloom.train.wording import Wording
@@ -43,6 +44,7 @@ class Preflight:
     planned: tuple[Planned, ...]
     paths: Paths
     dataset: Dataset
+    held: Dataset | None  # pictures that are not trained on
     problems: tuple[LoraError, ...]
     facts: Facts
     counted: bool  # whether captions were measured against the token limit
@@ -64,8 +66,8 @@ def preflight(
     known = known or Known()
     job = resolve(config, base)
     planned, paths = plan(job, base), Paths(job.output.expanduser().resolve())
-    problems = tuple(_problems(job, paths, known.pixels_per_latent))
-    dataset = read_dataset(job, done=done)
+    problems = tuple(_problems(job, base, paths, known.pixels_per_latent))
+    dataset, held = held_apart(job, read_dataset(job, done=done))
     notes = (*dataset.notes, *odd_pictures(dataset, job))
     if known.tokens_cut is not None:
         notes += tuple(odd_captions(dataset, known.tokens_cut))
@@ -88,23 +90,26 @@ def preflight(
         prompts=_prompts(job, dataset, known.tokens_cut),
         trained=trained,
         memory=reckoned,
-        files=tuple(_files(job, paths)),
+        files=tuple(_files(job, Networks(job, base, paths))),
         disk=disk,
         notes=notes,
         problems=tuple(map(str, problems)),
     )
-    return Preflight(job, base, planned, paths, dataset, problems, facts, known.tokens_cut is not None)
+    return Preflight(job, base, planned, paths, dataset, held, problems, facts, known.tokens_cut is not None)
 
 
-def _problems(job: ResolvedConfig, paths: Paths, pixels_per_latent: int) -> Iterator[LoraError]:
+def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: int) -> Iterator[LoraError]:
     """Everything that would make the end of the run fail, before its start."""
     try:
-        dialects.by_name(job.dialect)
+        check_dialects(job.dialects)
     except LoraError as error:
         yield error
     yield from sides(job, pixels_per_latent)
-    if paths.output.exists() and not job.overwrite:
-        yield SettingsError(f"{paths.output} exists; choose another --output, or replace it with --overwrite")
+    for path, is_folder in ((paths.output, False), (paths.state, True)):
+        if path.exists() and path.is_dir() != is_folder:
+            yield SettingsError(f"{path} is a {'file' if is_folder else 'folder'}, which the run does not replace; choose another --output")
+    if not job.resume:  # which knows its own files, but only when it has read everything
+        yield from Networks(job, base, paths).taken()
     if checkpoint.exists(paths.state) and not (job.resume or job.overwrite):
         yield SettingsError(
             f"{paths.state} holds an interrupted run: go on with it with --resume, or start anew with --overwrite, which drops it"
@@ -161,25 +166,31 @@ def _disk(job: ResolvedConfig, paths: Paths, dataset: Dataset, known: Known, tra
     """A new state is complete before the old one goes, so there is room for two."""
     file = trained.numbers * (4 if job.dtype == "float32" else 2)
     state = 0 if job.no_resume else round(trained.numbers * 4 * (1 + estimate.kept_for_each(job)))
-    files = 1 + (job.steps // job.save_every if job.snapshots else 0)
+    saves = job.steps // job.save_every
+    files = len(job.dialects) * (1 + int(job.keep_best) + (saves if job.keep < 0 else min(job.keep + 1, saves) if job.keep else 0))
     cache = _latents(job, dataset, known) if job.cache else 0
     there = next(folder for folder in paths.output.parents if folder.exists())
     return Disk(needed=file * files + 2 * state + cache, free=shutil.disk_usage(there).free, cache=cache)
 
 
-def _files(job: ResolvedConfig, paths: Paths) -> Iterator[Written]:
+def _files(job: ResolvedConfig, networks: Networks) -> Iterator[Written]:
     def written(path: Path, what: str) -> Written:
         return Written(path, what, path.exists())
 
-    yield written(paths.output, "the LoRA")
+    paths = networks.paths
+    for path, dialect in zip(networks.of(), job.dialects, strict=True):
+        yield written(path, f"the LoRA, {dialect} naming")
+    if job.keep_best:
+        yield written(networks.of(BEST)[0], "the LoRA of the best step")
     if not job.no_resume:
         yield written(paths.state, "the training state" if job.keep_state else "the training state, removed at the end")
     yield written(paths.log, "a line for each step")
     yield written(paths.plot, "the loss as a picture")
     if job.sample_prompts:
         yield written(paths.samples, f"sample pictures, every {job.sample_every} steps")
-    if job.snapshots:
-        yield written(paths.snapshot(job.save_every), f"and so on: the LoRA every {job.save_every} steps")
+    if job.keep:
+        many = "all of them" if job.keep < 0 else f"the last {job.keep}"
+        yield written(networks.of(at(job.save_every))[0], f"and so on: the LoRA every {job.save_every} steps, {many}")
     if job.cache:
         yield written(Path(job.cache).expanduser().resolve(), "encoded pictures and captions, kept for the next run")
 

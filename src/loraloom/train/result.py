@@ -25,6 +25,7 @@ class TrainResult:
     """A complete run."""
 
     path: Path
+    others: tuple[Path, ...]  # the same in further namings
     steps: int
     final_loss: float  # smoothed
     hash: str  # sshs_model_hash: sha256 of the tensors
@@ -33,6 +34,8 @@ class TrainResult:
     notes: tuple[str, ...]
     plot: Path | None
     samples: tuple[Path, ...]
+    best: tuple[Path, int] | None  # and its step, where it was asked for
+    held_out: str  # what the held-out pictures say, in words; empty without any
 
 
 class TrainingStopped(TrainingError):

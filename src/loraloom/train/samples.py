@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from loraloom.atomic import replacing
 from loraloom.errors import WriteFailed
 from loraloom.lorafile import LoraFile
 
@@ -39,7 +40,8 @@ def save_row(folder: Path, step: int, pictures: Sequence[Image.Image], prompts: 
     path = folder / f"step-{step:06d}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        row(pictures, [f"{step}: {prompt}" for prompt in prompts]).save(path)
+        with replacing(path) as temporary:
+            row(pictures, [f"{step}: {prompt}" for prompt in prompts]).save(temporary, format="png")
     except OSError as error:
         raise WriteFailed(f"{path}: sample pictures could not be written: {error.strerror or error}") from error
     return path

@@ -1,6 +1,7 @@
 """One step: samples to a batch, a batch to losses, losses to gradients, gradients to the adapters' tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Stepper:
     texts: TextCache | None  # None: the text encoder is trained, captions go through it at every step
     process: Process
     sentinel: health.Sentinel = field(default_factory=health.Sentinel)
+    abandonable: Callable[[], AbstractContextManager[None]] = nullcontext  # around what changes nothing that lasts
 
     def step(self, number: int) -> tuple[float, float]:
         """(mean loss, learning rate) of step `number`. Raises TrainingError for what is not a number, and where no gradient arrives."""
@@ -58,7 +60,7 @@ class Stepper:
         set_rates(self.optimizer, rate_factor(config, number))
         self.optimizer.zero_grad(set_to_none=True)
         losses: list[Tensor] = []
-        with self.network.attached():
+        with self.network.attached(), self.abandonable():
             for start in range(0, len(samples), config.batch):
                 part = samples[start : start + config.batch]
                 each = self.losses(part)

@@ -8,13 +8,12 @@ from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.errors import SettingsError
 from loraloom.train.config import ResolvedConfig, TrainConfig
+from loraloom.train.config.adapters import WHICH_ADAPTERS
 from loraloom.train.targets import Planned
 
 if TYPE_CHECKING:
     from loraloom.train.run import Note
 
-# What says which adapters there are: with any of it given, the file must be what the job asks for.
-_ASKED = {"type", "rank", "alpha", "conv_rank", "conv_alpha", "tucker", "dora", "rslora", "targets"}
 _SHOWN = 3
 
 
@@ -40,7 +39,7 @@ def begun(
     found = {target: adapter.by_alpha() for target, adapter in file.adapters.items()}
     if others := sorted({target.component for target in found} - set(job.components)):
         raise SettingsError(f"{path.name} has {' and '.join(others)} too, this job trains {', '.join(job.components)}: add --component")
-    if not config.model_fields_set & _ASKED:
+    if not config.model_fields_set & WHICH_ADAPTERS:
         return found
     if more := [str(target) for target in found if target not in new]:
         raise SettingsError(

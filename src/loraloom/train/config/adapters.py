@@ -7,6 +7,9 @@ from pydantic import BaseModel, Field
 
 from loraloom.train.config.option import Flags
 
+# What says which adapters there are: with any of it given, a warm start's file must be what the job asks for.
+WHICH_ADAPTERS = {"type", "rank", "alpha", "conv_rank", "conv_alpha", "tucker", "dora", "rslora", "targets"}
+
 
 class AdapterFields(BaseModel):
     panel: ClassVar[str] = "What is trained"  # of the command's help

@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from loraloom.train.config.option import Flags
+from loraloom.train.config.option import Flags, several
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 
@@ -17,8 +17,15 @@ class FileFields(BaseModel):
     )
     sample_every: int | None = Field(None, ge=1, description="steps between sample pictures [default: a quarter of the run]")
     save_every: int | None = Field(None, ge=1, description="steps between saved states [default: a tenth of the run]")
-    snapshots: bool = Field(False, description="write the LoRA itself too whenever a state is saved")
-    dialect: str = Field("kohya", description="how the file names its tensors: kohya or peft")
+    keep: int = Field(
+        0, ge=-1, description="LoRAs of earlier steps that stay beside the file, one for each save: the last so many; -1 keeps all"
+    )
+    keep_best: bool = Field(
+        False, description="keep the LoRA of the lowest held-out loss too; without held-out pictures, of the lowest smoothed loss"
+    )
+    dialects: Annotated[tuple[str, ...], BeforeValidator(several), Flags("--dialect")] = Field(
+        ("kohya",), min_length=1, description="how the file names its tensors: kohya or peft; several make a file for each"
+    )
     dtype: Dtype = Field("float16", description="number format of the file")
     resume: bool = Field(False, description="go on where an interrupted run stopped")
     overwrite: bool = Field(False, description="replace an existing file, or drop an interrupted run's state")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from loraloom.train.config.option import Flags
+from loraloom.train.config.option import Flags, MayBePath, several
 
 Crop = Literal["center", "random"]
 
@@ -24,13 +24,13 @@ class PictureFields(BaseModel):
     bucket_min: int | None = Field(None, ge=1, le=8192, description="shortest side of a bucket [default: half the resolution]")
     bucket_max: int | None = Field(None, ge=1, le=8192, description="longest side of a bucket [default: twice the resolution]")
     no_upscale: bool = Field(False, description="leave pictures that are smaller than their bucket at their own size")
-    masks: str = Field(
+    masks: Annotated[str, MayBePath()] = Field(
         "",
         description="where the loss counts: alpha (transparency), beside (cat.mask.png beside cat.png), or a folder of such masks",
     )
     mask_background: float = Field(0.0, ge=0, le=1, description="how much a place counts where its mask is black")
-    regularization: Annotated[tuple[Path, ...], Flags("--regularization", "--reg")] = Field(
+    regularization: Annotated[tuple[Path, ...], BeforeValidator(several), Flags("--regularization", "--reg")] = Field(
         (), description="folder with pictures of what must stay as it is, without the trigger; as many of them are trained as of yours"
     )
     regularization_weight: float = Field(1.0, ge=0, le=100, description="how much the loss of a regularisation picture counts")
-    cache: str = Field("", description="folder that keeps encoded pictures and captions for the next run")
+    cache: Annotated[str, MayBePath(new=True)] = Field("", description="folder that keeps encoded pictures and captions for the next run")

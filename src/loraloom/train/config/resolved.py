@@ -1,5 +1,6 @@
 """A job in which every None is decided."""
 
+import math
 import re
 from pathlib import Path
 from typing import Self
@@ -12,6 +13,7 @@ from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
 from loraloom.train.defaults import DEFAULTS, Scheduler
 from loraloom.train.optimizers.known import known
+from loraloom.train.presets import preset_values
 
 _LARGE, _LARGE_STEP, _SMALL_STEP = 512, 64, 8  # pixels: from this resolution on sides of buckets are multiples of 64
 _CONSTANT_WARMUP = 10  # steps; not a part of the run, which may be made longer
@@ -39,10 +41,16 @@ class ResolvedConfig(TrainConfig):
     bucket_max: int
     sample_every: int
     save_every: int
+    validate_every: int
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         return self  # checked before the defaults came in, which set what has no effect too
+
+    @property
+    def effective_rate(self) -> float:
+        """lr · alpha/r of the denoiser (alpha/√r with rsLoRA): a step changes a weight by as much, so runs are compared by it."""
+        return self.learning_rate * self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def learning_rate_of(self, component: str) -> float:
         return self.text_encoder_learning_rate if component.startswith("text_encoder") else self.learning_rate
@@ -56,25 +64,26 @@ class ResolvedConfig(TrainConfig):
 def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     """The job with every None decided for this family; raises SettingsError for components that the base does not have, and for a
     family that does not train yet."""
-    unknown = [name for name in config.components if name not in base.components]
-    if unknown:
-        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}; it has {', '.join(base.components)}")
     defaults = DEFAULTS.get(base.family)
     if defaults is None:
         raise SettingsError(f"training {base.title} is not possible yet; families that train are {', '.join(DEFAULTS)}")
-    given = {name: value for name, value in config.model_dump().items() if value is not None}
+    optimizer = known(config.optimizer)
+    given = preset_values(config.preset, defaults, optimizer) | config.said()
+    unknown = [name for name in given.get("components", config.components) if name not in base.components]
+    if unknown:
+        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}; it has {', '.join(base.components)}")
     side = given.get("resolution", base.resolution)
     step = given.get("bucket_step", _LARGE_STEP if side >= _LARGE else _SMALL_STEP)
     steps = given.get("steps", defaults.steps)
     rank = given.get("rank", defaults.rank)
-    optimizer = known(config.optimizer)
     rate = given.get("learning_rate", optimizer.rate or defaults.learning_rate * optimizer.rate_part)
     scheduler = given.get("scheduler", "constant" if optimizer.courseless else defaults.scheduler)
+    save_every = given.get("save_every", max(1, steps // 10))
     decided = {
         "base": base.family,
         "rank": rank,
         "alpha": float(rank),
-        "conv_alpha": float(config.conv_rank or rank),
+        "conv_alpha": float(given.get("conv_rank") or rank),
         "steps": steps,
         "batch": defaults.batch,
         "learning_rate": rate,
@@ -88,7 +97,8 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "bucket_min": max(step, side // 2 // step * step),
         "bucket_max": max(step, side * 2 // step * step),
         "sample_every": max(1, steps // 4),
-        "save_every": max(1, steps // 10),
+        "save_every": save_every,
+        "validate_every": save_every,
     }
     return ResolvedConfig.model_validate(decided | given | {"output": _output(config)})
 

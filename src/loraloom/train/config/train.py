@@ -1,6 +1,6 @@
 """A training job: the only definition of it. Command-line options, web form and the saved recipe derive from `TrainConfig`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -17,12 +17,26 @@ from loraloom.train.config.memory import MemoryFields
 from loraloom.train.config.pictures import PictureFields
 from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
 from loraloom.train.config.rule import Rule, read_rule
+from loraloom.train.config.validation import ValidationFields
+from loraloom.train.presets import PRESETS
 
 # As the command's help shows them.
-PARTS = (JobFields, AdapterFields, CourseFields, PictureFields, CaptionFields, LossFields, MemoryFields, FileFields)
+PARTS = (
+    JobFields,
+    AdapterFields,
+    CourseFields,
+    PictureFields,
+    CaptionFields,
+    LossFields,
+    MemoryFields,
+    ValidationFields,
+    FileFields,
+)
 
 
-class TrainConfig(FileFields, MemoryFields, LossFields, CaptionFields, PictureFields, CourseFields, AdapterFields, JobFields):
+class TrainConfig(
+    FileFields, ValidationFields, MemoryFields, LossFields, CaptionFields, PictureFields, CourseFields, AdapterFields, JobFields
+):
     """One run. Where a field is None the family's default counts (`resolve`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -33,6 +47,14 @@ class TrainConfig(FileFields, MemoryFields, LossFields, CaptionFields, PictureFi
             raise ValueError("conv_alpha and tucker need a conv_rank above 0, or targets")
         if self.text_encoder_learning_rate is not None and not any(name.startswith("text_encoder") for name in self.components):
             raise ValueError("text_encoder_learning_rate is set, but no text encoder is in components")
+        if self.validation and self.validation_share:
+            raise ValueError("validation and validation_share exclude one another: is a folder meant, or a part of the pictures?")
+        if self.validate_every is not None and not (self.validation or self.validation_share):
+            raise ValueError("validate_every needs validation, a folder, or a validation_share above 0")
+        if len(set(self.dialects)) < len(self.dialects):
+            raise ValueError(f"dialects has one of {', '.join(self.dialects)} twice")
+        if self.preset and self.preset not in PRESETS:
+            raise ValueError(f"no preset {self.preset!r}{suggestion(self.preset, PRESETS) or '; known are ' + ', '.join(PRESETS)}")
         try:
             for rule in self.rules:
                 trained_type(self.completed(rule.recipe) if rule.recipe else self.recipe)
@@ -48,6 +70,10 @@ class TrainConfig(FileFields, MemoryFields, LossFields, CaptionFields, PictureFi
         if self.regularization_weight != 1 and not self.regularization:
             raise ValueError("regularization_weight needs regularization pictures")
         return self
+
+    def said(self) -> dict[str, Any]:
+        """What this job says itself, by field: neither a default nor None."""
+        return {name: value for name, value in self.model_dump(exclude_unset=True).items() if value is not None}
 
     @property
     def recipe(self) -> Recipe:
@@ -71,19 +97,20 @@ class TrainConfig(FileFields, MemoryFields, LossFields, CaptionFields, PictureFi
         return replace(recipe, dora=dora if recipe.dora is None else recipe.dora)
 
 
-def read_config(values: Mapping[str, Any]) -> TrainConfig:
-    """A job from named values; raises SettingsError that names every wrong one."""
+def read_config(values: Mapping[str, Any], where: Callable[[str], str] = lambda _: "") -> TrainConfig:
+    """A job from named values; raises SettingsError that names every wrong one. `where` says in front of a name where it stands."""
     try:
         return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingsError("training options: " + "; ".join(_explain(item) for item in error.errors())) from error
+        raise SettingsError("training options: " + "; ".join(_explain(item, where) for item in error.errors())) from error
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, where: Callable[[str], str]) -> str:
     name = ".".join(map(str, item["loc"]))
+    place = where(str(item["loc"][0])) if item["loc"] else ""
     if item["type"] == "extra_forbidden":
-        return f"there is no option {name!r}{suggestion(name, TrainConfig.model_fields)}"
+        return f"{place}there is no option {name!r}{suggestion(name, TrainConfig.model_fields)}"
     if item["type"] == "missing":
         return f"{name} is missing: {TrainConfig.model_fields[name].description}"
     reason = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{name} = {item['input']!r} {reason}" if name else reason
+    return f"{place}{name} = {item['input']!r} {reason}" if name else reason

@@ -19,7 +19,8 @@ class Known:
 
 KNOWN: Mapping[str, Known] = {
     # Loshchilov & Hutter 2017, arXiv:1711.05101
-    "adamw": Known("torch.optim.AdamW", "torch"),
+    # fused: one pass over each tensor instead of a dozen, which for hundreds of small ones is a hundredth of an SD 1.5 step on a CPU
+    "adamw": Known("torch.optim.AdamW", "torch", {"fused": True}),
     # Dettmers et al. 2021, arXiv:2110.02861: the same with an eighth of a float for each moment
     "adamw8bit": Known("bitsandbytes.optim.AdamW8bit", "bitsandbytes"),
     # Shazeer & Stern 2018, arXiv:1804.04235; without its own learning rate, whose scale would be that of adapters that begin at 0
