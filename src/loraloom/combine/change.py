@@ -82,7 +82,7 @@ class Change:
         """Whether factors say all of it, in fewer numbers than the matrix has."""
         return self.rest is None and self.ranks * (len(self.up) + self.down.shape[1]) < math.prod(self.layer.shape)
 
-    @property
+    @cached_property
     def scaled(self) -> "Tensor":
         """up · diag(scales), float64."""
         return self.up.double() * self.scales

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
-from loraloom.bases import Base, Target
+from loraloom.bases import Base, Layer, Target
+from loraloom.combine.parallel import in_order, low_rank
 from loraloom.combine.spectrum import product_norm
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
 def distances(made: LoraFile, expected: LoraFile, base: Base) -> Mapping[Target, float]:
     """‖delta − expected delta‖ / ‖expected delta‖ (Frobenius) of every module of `expected`. Neither may read the base's weights."""
-    found = {}
-    for target, adapter in expected.adapters.items():
-        shape = base.by_target[target].shape
-        own, other = _form(adapter, shape), _form(made.adapters[target], shape)
-        norm = _norm(*own)
-        found[target] = _norm(*_less(other, own)) / norm if norm else 0.0
-    return found
+    pairs = [(base.by_target[target], made.adapters[target], adapter) for target, adapter in expected.adapters.items()]
+    found = in_order(lambda pair: _distance(*pair), pairs, lambda pair: low_rank(pair[0], pair[1:]))
+    return dict(zip(expected.adapters, found, strict=True))
+
+
+def _distance(layer: Layer, made: Adapter, expected: Adapter) -> float:
+    own, other = _form(expected, layer.shape), _form(made, layer.shape)
+    norm = _norm(*own)
+    return _norm(*_less(other, own)) / norm if norm else 0.0
 
 
 Form = tuple["Tensor", "Tensor", "Tensor | None"]  # down, up, and what has no factors

@@ -11,6 +11,7 @@ from loraloom.bases import Base, Layer
 from loraloom.combine.change import Change, Module, Weighted, Weights
 from loraloom.combine.forms import form
 from loraloom.combine.goal import Goal
+from loraloom.combine.parallel import in_order, low_rank
 from loraloom.errors import NotSupported
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile, Stack
@@ -24,13 +25,13 @@ def modules(stack: Stack, base: Base, goal: Goal, weights: Weights | None, compo
     None and for what cannot be of the goal's type.
     """
     wanted = frozenset(base.components if components is None else components)
-    for layer in base.layers:
-        if layer.target.component not in wanted:
-            continue
-        parts = parts_of(stack, layer)
-        if not parts:
-            continue
-        module = _module(layer, parts, goal, weights)
+    summands = ((layer, parts_of(stack, layer)) for layer in base.layers if layer.target.component in wanted)
+    found = in_order(
+        lambda item: (item[0], _module(*item, goal, weights)),
+        (item for item in summands if item[1]),
+        lambda item: not goal.exact and low_rank(item[0], [adapter for adapter, _ in item[1]]),  # exact: copies, no products
+    )
+    for layer, module in found:
         if goal.exact or module.norm or module.adapter.bias is not None or layer.kind == "norm":
             yield module
 
