@@ -151,17 +151,24 @@ def peak_over_result(stack: Stack) -> int:
     return highest[0] - before - found.file.nbytes
 
 
-def two_threads(stack: Stack, times: Times) -> bool:
-    """Whether two threads give the same bytes as one. One round: on a machine that is busy with other things it takes minutes."""
-    alone = combine(stack, SDXL.base, Goal(rank=RANK))
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+def two_threads(stack: Stack, times: Times, rounds: int) -> bool:
+    """The same work with one thread and with two, in turn; whether both give the same bytes. The time is under the name and the number."""
+    before, digests = torch.get_num_threads(), set()
     try:
-        with times.of("two threads"):
-            together = combine(stack, SDXL.base, Goal(rank=RANK))
+        for threads in (1, 2) * rounds:
+            torch.set_num_threads(threads)
+            with times.of(f"combine {threads}"):
+                found = combine(stack, SDXL.base, Goal(rank=RANK))
+            digests.add(digest(found))
+            with times.of(f"exact {threads}"):
+                combine(stack, SDXL.base, Goal())
+            with times.of(f"weights {threads}"):
+                distances(found.file, found.file, SDXL.base)
+            with times.of(f"probe {threads}"):
+                probed(found.file, of_stack(stack), SDXL.base)
     finally:
         torch.set_num_threads(before)
-    return digest(alone) == digest(together)
+    return len(digests) == 1
 
 
 def digest(found: Combined) -> str:
@@ -191,16 +198,20 @@ def verdict(good: bool) -> str:
 
 
 def step_times(times: Times) -> str:
+    """Of the extraction, one after another; where two threads were measured beside one, those too."""
     told = {
         "read": "reading both files",
         "combine": f"factorisation, rank {RANK}",
-        "two threads": f"factorisation, rank {RANK}, two threads",
         "exact": f"exact, rank {2 * RANK}",
         "write": "writing as float16, reading back",
         "weights": "errors of the weights",
         "probe": "errors of the outputs",
     }
-    return table(("step", "time"), [(words, span(times.median(name))) for name, words in told.items() if name in times])
+    rows = []
+    for name, words in told.items():
+        one, two = (times.median(f"{name} {threads}") if f"{name} {threads}" in times else None for threads in (1, 2))
+        rows.append((words, span(times.median(name)), span(two) if two else "", f"{one / two:.2f} ×" if one and two else ""))
+    return table(("step", "time", "two threads", "as fast as one beside"), rows)
 
 
 def main() -> None:
@@ -220,7 +231,8 @@ def main() -> None:
         around(stack, paths, folder, times, rounds)  # first: what follows finds everything warm
         errors, equal = beside(stack, shapes, times, rounds), lossless(list(shapes)[:_FEW])
         held, over = memory(paths, {}), memory(paths, _WHOLE_BLOCKS)
-        same = two_threads(stack, times if arguments.clock == "wall" else Times())  # cores that wait for one another spend time too
+        # In cpu time two threads are never faster.
+        same = two_threads(stack, times if arguments.clock == "wall" else Times(), rounds)
     rows, missed = beside_others(times, errors, shapes)
     largest = 4 * max(math.prod(layer.shape) for layer in shapes)
     missed += [] if over <= largest else [f"memory: {over / MIB:.0f} MiB over the result"]
