@@ -1,14 +1,13 @@
 """Training steps of loraloom, PEFT, LyCORIS and full fine-tuning, on one set of frozen weights: what benchmarks/training.py compares.
 
-Each trainer is one step that can be called again and again. loraloom's is the whole of `train`, as a user runs it, which waits
-between its steps; the others are the loop of diffusers' `train_text_to_image_lora.py` with latents and text embeddings at hand.
+loraloom's is the whole of `train`, as a user runs it; the others are the loop of diffusers' `train_text_to_image_lora.py` with latents
+and text embeddings at hand. Each runs until it is told to stop after a step, in a process of its own.
 """
 
-import copy
 import logging
 import math
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from loraloom.train import Progress, TrainConfig, train
 
 RANK, RATE = 16, 1e-4
 _ENDLESS = 10_000  # steps
+AfterStep = Callable[[], bool]  # called after each step; False ends the run
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,6 @@ class Size:
     file: int  # bytes
 
 
-def twin(pipeline: Any) -> Any:
-    """The same weights in a UNet of its own."""
-    unet = pipeline.unet
-    shared = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
-    return type(pipeline)(**{**pipeline.components, "unet": copy.deepcopy(unet, shared)}, requires_safety_checker=False)
-
-
 def attention(unet: nn.Module) -> list[str]:
     """What is trained in all of them: kohya's choice, every Linear and 1×1 convolution inside a Transformer2DModel."""
     targets = {layer.target.module for layer in SD1.base.layers if layer.attention and layer.target.component == "unet"}
@@ -54,64 +47,37 @@ def attention(unet: nn.Module) -> list[str]:
 
 
 class Ours:
-    """`loraloom.train.train` in a thread of its own, held after every step."""
+    """`loraloom.train.train`."""
 
     def __init__(self, pipeline: Any, job: Job, folder: Path, **options: Any) -> None:
-        self._turn, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._over = False
-        self._error: Exception | None = None
         side = job.side * pipeline.vae_scale_factor
-        pictures = _pictures(folder / "pictures", side)
         more = {"checkpointing": True} if job.checkpointing else {}
-        paths = {"pictures": pictures, "output": folder / f"{threading.get_native_id()}-{id(self)}.safetensors"}
-        config = TrainConfig(
-            **paths,
+        self._pipeline = pipeline
+        self._config = TrainConfig(
+            pictures=_pictures(folder / "pictures", side),
+            output=folder / "ours.safetensors",
             **({"rank": RANK, "batch": 1} | more | options),
             steps=_ENDLESS,
             save_every=_ENDLESS,
             resolution=side,
             learning_rate=RATE,
         )
-        self._config, self._pipeline = config, pipeline
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._wait()  # pictures and captions are encoded, and a first step was made
 
-    def __call__(self) -> None:
-        self._turn.release()
-        self._wait()
+    def run(self, after_step: AfterStep) -> None:
+        """Pictures and captions are encoded before the first step."""
 
-    def close(self) -> None:
-        self._over = True
-        self._turn.release()
-        self._thread.join()
+        def hold(now: Progress) -> None:
+            if now.stage == "train" and not after_step():
+                raise _Over
+
+        with suppress(_Over):
+            train(self._config, self._pipeline, SD1.base, progress=hold)
 
     def size(self) -> Size:
-        """Of the file that one step of this job writes; the held run must be closed."""
+        """Of the file that one step of this job writes."""
         config = self._config.model_copy(update={"steps": 1, "save_every": 1, "overwrite": True})
         file = Header.read(train(config, self._pipeline, SD1.base).path)
         return Size(sum(math.prod(entry.shape) for name, entry in file.entries.items() if not name.endswith(".alpha")), file.file_size)
-
-    def _wait(self) -> None:
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            train(self._config, self._pipeline, SD1.base, progress=self._hold)
-        except _Over:
-            return
-        except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
-            self._error = error
-            self._done.release()
-
-    def _hold(self, now: Progress) -> None:
-        if now.stage == "train":
-            self._done.release()
-            self._turn.acquire()
-            if self._over:
-                raise _Over
 
 
 class _Over(Exception):
@@ -136,7 +102,12 @@ class Script:
         self._latents = torch.randn(1, 4, self.job.side, self.job.side)
         self._text = torch.randn(1, 77, unet.config.cross_attention_dim)
 
-    def __call__(self) -> None:
+    def run(self, after_step: AfterStep) -> None:
+        self._step()
+        while after_step():
+            self._step()
+
+    def _step(self) -> None:
         noise, scheduler = torch.randn_like(self._latents), self.pipeline.scheduler
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (1,)).long()
         noisy = scheduler.add_noise(self._latents, noise, timesteps)
@@ -146,9 +117,6 @@ class Script:
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-    def close(self) -> None:
-        """Nothing runs between steps."""
 
     def size(self) -> Size:
         """Two bytes a number, as loraloom's file has them."""
@@ -205,7 +173,7 @@ def _lokr(targets: list[str]) -> Any:
     return LoKrConfig(r=RANK, alpha=RANK, target_modules=targets)
 
 
-Maker = Callable[[Any, Job, Path], Any]
+Maker = Callable[[Any, Job, Path], Ours | Script]
 TRAINERS: dict[str, Maker] = {
     "loraloom LoRA": Ours,
     "PEFT LoRA": lambda pipeline, job, _: peft(pipeline, job, _lora()),

@@ -1,8 +1,8 @@
 """A training step beside PEFT's and LyCORIS', and LoRA beside full fine-tuning.  `python -m benchmarks.training [--quick] [--check]`
 
 SD 1.5 at full size with random weights, latents 32×32, batch 1, float32, rank 16 on the 192 modules of the UNet's transformers. Every
-trainer has the same frozen weights in a UNet of its own, and every round runs each of them once, in random order: a ratio is always of
-two times of the same round. Peak memory is that of a fresh process each. Writes benchmarks/results/training.md.
+trainer has a process of its own on the same frozen weights, and every round runs a step of each, one after another in random order: a
+ratio is always of two times of the same round. Peak memory is that of a fresh process each. Writes benchmarks/results/training.md.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from benchmarks.fullsize import SD1, open_base, save_base
 from benchmarks.measured import CLOCKS, Clock, machine, options, span, table, write_result
 from benchmarks.memory import MIB, peak, settled
 from benchmarks.peers import silence
-from benchmarks.trainers import TRAINERS, Job, Ours, twin
+from benchmarks.trainers import TRAINERS, Job
 
 OURS, PEFT, LYCORIS, FASTEST, FULL = "loraloom LoRA", "PEFT LoRA", "LyCORIS LoRA", "LyCORIS LoRA, bypass_mode", "full fine-tuning"
 TYPES = ("DoRA", "LoHa", "LoKr")
@@ -32,19 +31,53 @@ STEPS_FOR_PEAK = 2  # the optimiser's tensors are there from the end of the firs
 Seconds = Mapping[str, Sequence[float]]
 
 
-def timed(names: Sequence[str], pipeline: Any, job: Job, folder: Path, rounds: int, clock: Clock) -> Seconds:
-    """Every trainer once in each round, after one step that is not counted."""
-    trainers = {name: TRAINERS[name](twin(pipeline), job, folder) for name in names}
+class Apart:
+    """A trainer in a process of its own, which waits after each step; the weights are a file's, and in memory once for all."""
+
+    def __init__(self, name: str, job: Job, folder: Path, clock: str) -> None:
+        self._process = subprocess.Popen(
+            [*command(name, job, folder, clock), "--held"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._seconds()  # until the first step was made, which is not counted
+
+    def step(self) -> float:
+        """Seconds of one more."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._seconds()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _seconds(self) -> float:
+        assert self._process.stdout is not None
+        return float(self._process.stdout.readline())
+
+
+def held(name: str, job: Job, folder: Path, clock: Clock) -> None:
+    """The other side of `Apart`: a line on stdin is a step, and its seconds are a line on stdout."""
+    started = clock()
+
+    def after_step() -> bool:
+        nonlocal started
+        print(clock() - started, flush=True)
+        wanted = bool(sys.stdin.readline())
+        started = clock()
+        return wanted
+
+    with tempfile.TemporaryDirectory() as own:
+        TRAINERS[name](open_base(SD1, folder / "base"), job, Path(own)).run(after_step)
+
+
+def timed(names: Sequence[str], job: Job, folder: Path, rounds: int, clock: str) -> Seconds:
+    """Every trainer once in each round, in random order."""
+    trainers = {name: Apart(name, job, folder, clock) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     dice = random.Random(0)
-    for name, trainer in trainers.items():
-        if not isinstance(trainer, Ours):  # which has made a first step
-            trainers[name]()
     for _ in range(rounds):
         for name in dice.sample(names, len(names)):
-            started = clock()
-            trainers[name]()
-            seconds[name].append(clock() - started)
+            seconds[name].append(trainers[name].step())
     for trainer in trainers.values():
         trainer.close()
     return seconds
@@ -59,26 +92,31 @@ def ratio(seconds: Seconds, name: str, other: str) -> tuple[float, float, float]
 
 def measure(name: str, job: Job, folder: Path, clock: Clock) -> dict[str, float]:
     """Bytes and seconds of one trainer in this process, which has done nothing else."""
-    torch.set_num_threads(1)
     pipeline = open_base(SD1, folder / "base")
-    before = settled()
-    with peak() as highest:
-        trainer = TRAINERS[name](pipeline, job, folder)
-        for _ in range(STEPS_FOR_PEAK):
-            started = clock()
-            trainer()
-            seconds = clock() - started
-    trainer.close()
-    size = trainer.size() if not job.checkpointing else None
-    return {"peak": highest[0] - before, "seconds": seconds, **(asdict(size) if size else {})}
+    times: list[float] = []
+
+    def after_step() -> bool:
+        times.append(clock())
+        return len(times) < STEPS_FOR_PEAK
+
+    with tempfile.TemporaryDirectory() as own:
+        before = settled()
+        with peak() as highest:
+            trainer = TRAINERS[name](pipeline, job, Path(own))
+            trainer.run(after_step)
+        size = asdict(trainer.size()) if not job.checkpointing else {}
+    return {"peak": highest[0] - before, "seconds": times[-1] - times[-2], **size}
+
+
+def command(name: str, job: Job, folder: Path, clock: str) -> list[str]:
+    """What runs one trainer in a process of its own."""
+    found = [sys.executable, "-m", "benchmarks.training", "--case", name, "--side", str(job.side), "--work", str(folder), "--clock", clock]
+    return [*found, "--threads", str(torch.get_num_threads()), *(["--checkpointing"] if job.checkpointing else [])]
 
 
 def apart(name: str, job: Job, folder: Path, clock: str = "wall") -> dict[str, float] | None:
     """`measure` in a process of its own; None where it did not come to its end, as for want of memory."""
-    command = [sys.executable, "-m", "benchmarks.training", "--case", name, "--side", str(job.side), "--work", str(folder)]
-    command += ["--clock", clock]
-    command += ["--checkpointing"] if job.checkpointing else []
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command(name, job, folder, clock), check=False, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
     return found or None
 
@@ -142,8 +180,9 @@ def types(seconds: Seconds) -> str:
 
 def parser() -> argparse.ArgumentParser:
     found = options("training", __doc__, rounds=10, quick="latents 8×8, two rounds")
-    found.add_argument("--side", type=int, default=32, help="of the latents: an eighth of the picture's")
+    found.add_argument("--side", type=int, default=32, help="of the latents")
     found.add_argument("--case", help=argparse.SUPPRESS)
+    found.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     found.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
     return found
 
@@ -151,29 +190,31 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     silence()
-    if arguments.case:
-        print(json.dumps(measure(arguments.case, Job(arguments.side, arguments.checkpointing), arguments.work, CLOCKS[arguments.clock])))
-        return
     torch.set_num_threads(arguments.threads)
-    clock = CLOCKS[arguments.clock]
+    if arguments.case:
+        job, clock = Job(arguments.side, arguments.checkpointing), CLOCKS[arguments.clock]
+        if arguments.held:
+            held(arguments.case, job, arguments.work, clock)
+        else:
+            print(json.dumps(measure(arguments.case, job, arguments.work, clock)))
+        return
     side, rounds, few = (8, 2, 1) if arguments.quick else (arguments.side, arguments.rounds, 3)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.work or Path(temporary)) / SD1.family
         if not (folder / "base" / "model_index.json").is_file():
             save_base(SD1, folder / "base")
-        pipeline, job = open_base(SD1, folder / "base"), Job(side)
-        seconds = timed((OURS, PEFT, LYCORIS, FASTEST), pipeline, job, Path(temporary), rounds, clock)
+        job, clock = Job(side), arguments.clock
+        seconds = timed((OURS, PEFT, LYCORIS, FASTEST), job, folder, rounds, clock)
         steps, missed = lora(seconds)
-        others = timed(
-            [f"{who} {kind}" for kind in TYPES for who in ("loraloom", "PEFT", "LyCORIS")], pipeline, job, Path(temporary), few, clock
-        )
-        del pipeline
+        others: dict[str, Sequence[float]] = {}
+        for kind in TYPES:
+            others |= timed([f"{who} {kind}" for who in ("loraloom", "PEFT", "LyCORIS")], job, folder, few, clock)
         peaks, also = memory(folder, side)
-        beside = fine_tuning(folder, side, arguments.clock)
+        beside = fine_tuning(folder, side, clock)
     medians = ", ".join(f"{name} {span(float(np.median(times)))}" for name, times in seconds.items())
     parts = [
         f"# Training steps: SD 1.5, rank 16, latents {side}×{side}, batch 1, float32",
-        f"{rounds} interleaved rounds, {arguments.clock} time. {machine()}.",
+        f"{rounds} interleaved rounds, {clock} time. {machine()}.",
         steps,
         f"Medians of a step: {medians}.",
         peaks,

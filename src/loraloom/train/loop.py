@@ -14,6 +14,7 @@ from loraloom.bases import Base
 from loraloom.errors import SettingsError, WriteFailed
 from loraloom.lorafile import LoraFile
 from loraloom.train import checkpoint, precision
+from loraloom.train.allocator import kept_memory
 from loraloom.train.average import Average
 from loraloom.train.cache import Latents, TextCache
 from loraloom.train.checkpoint import State
@@ -106,7 +107,7 @@ def train(
         record, step = (Record.of(saved.record), saved.step) if saved is not None else (Record(), 0)
         log = RunLog(paths.log, step)
         run = Run(job, stepper, paths, identity, networks, log, record, validation, notes, tell, wishes, step, draw)
-        with listening(wishes):
+        with listening(wishes), kept_memory():
             return run.run(lambda: stop is not None and stop())
 
 
