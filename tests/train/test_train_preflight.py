@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import network
 from typer.testing import CliRunner
 
+from loraloom import dialects
 from loraloom.bases import NANO, SD1, TINY
 from loraloom.cli import app
 from loraloom.errors import DatasetError, SettingsError
 from loraloom.generate.unopened import look
+from loraloom.lorafile import LoraFile
 from loraloom.session import Session
 from loraloom.train import TrainConfig, train
 from loraloom.train.preflight import Known, preflight
@@ -48,6 +51,23 @@ def test_json_says_the_same(pictures: Path, tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["pictures"], found["steps"], found["ready"], found["trained"]["modules"]) == (3, 20, True, 48)
     assert [prompt["cut"] for prompt in found["prompts"]] == [0, 0, 0]
+
+
+def test_what_only_the_run_would_find_out_is_found_before_the_model_is_loaded(job: Job, nano: Any, pictures: Path, tmp_path: Path) -> None:
+    """An optimiser that nobody knows, an option that it has not, a warm start that is not there, for another family, or of more."""
+    few = network(SD1, lambda layer: "attn2.to_k" in str(layer.target), share=0.2)
+    other = dialects.write(LoraFile(few.adapters, {}, "sd1"), tmp_path / "other.safetensors")
+    both = train(job(steps=1, components=("unet", "text_encoder"), output=tmp_path / "both"), nano, NANO).path
+    for words, expected in (
+        (("--optimizer", "adamx"), "no optimiser named 'adamx'; did you mean \"adamw\"?"),
+        (("--optimizer-option", "beta=1"), "no option 'beta'"),
+        (("--warm-start", tmp_path / "gone.safetensors"), "gone.safetensors: cannot be read"),
+        (("--warm-start", other), "made for SD 1.x"),
+        (("--warm-start", both), "has text_encoder too, this job trains unet"),
+    ):
+        result = dry(pictures, "--base", "nano", "-o", tmp_path / "o", "--json", *words)
+        assert result.exit_code == 1, result.output
+        assert expected in " | ".join(json.loads(result.stdout)["problems"])
 
 
 def test_what_would_stop_the_run_is_told_all_at_once_with_exit_code_1(pictures: Path, tmp_path: Path) -> None:

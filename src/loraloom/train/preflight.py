@@ -3,12 +3,13 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loraloom.bases import Base
 from loraloom.errors import LoraError, SettingsError
 from loraloom.lazy import torch
-from loraloom.train import checkpoint, estimate
+from loraloom.train import checkpoint, estimate, warmstart
 from loraloom.train.chance import generator
 from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
 from loraloom.train.dataset import Dataset, read_dataset
@@ -18,6 +19,7 @@ from loraloom.train.heldout import held_apart
 from loraloom.train.identity import Paths
 from loraloom.train.networks import BEST, Networks, at, check_dialects
 from loraloom.train.odd import odd_captions, odd_pictures
+from loraloom.train.optimizers.state import check_that_it_survives
 from loraloom.train.targets import Planned, plan
 from loraloom.train.wording import Wording
 
@@ -99,11 +101,17 @@ def preflight(
 
 
 def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: int) -> Iterator[LoraError]:
-    """Everything that would make the end of the run fail, before its start."""
-    try:
-        check_dialects(job.dialects)
-    except LoraError as error:
-        yield error
+    """Everything that would make the run fail later, before its start."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # 8-bit optimisers are for GPUs
+    for check in (
+        partial(check_dialects, job.dialects),
+        partial(check_that_it_survives, job, device),
+        partial(warmstart.opened, job, base),
+    ):
+        try:
+            check()
+        except LoraError as error:
+            yield error
     yield from sides(job, pixels_per_latent)
     for path, is_folder in ((paths.output, False), (paths.state, True)):
         if path.exists() and path.is_dir() != is_folder:

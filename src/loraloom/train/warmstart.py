@@ -7,6 +7,7 @@ from loraloom import dialects
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.errors import SettingsError
+from loraloom.lorafile import LoraFile
 from loraloom.train.config import ResolvedConfig, TrainConfig
 from loraloom.train.config.adapters import WHICH_ADAPTERS
 from loraloom.train.targets import Planned
@@ -23,13 +24,12 @@ def begun(
     """The adapters that the run begins with. `new` are those of a job without a warm start, which stay where the file has none
     and the job asked for them.
 
-    Raises what `dialects.read` raises (WrongBase for another family), and SettingsError, naming both values, where the file is not
-    what was asked for or has more than is trained.
+    Raises what `opened` raises, and SettingsError, naming both values, where the file is not what was asked for or has more than is
+    trained.
     """
-    path = job.warm_start
-    if path is None:
+    path, file = job.warm_start, opened(job, base)
+    if path is None or file is None:
         return dict(new)
-    file = dialects.read(path.expanduser(), base)
     for text in file.warnings:
         note(text)
     if file.unknown:
@@ -37,8 +37,6 @@ def begun(
     if file.embeddings:
         note(f"{path.name}: its embeddings ({', '.join(sorted(file.embeddings)[:_SHOWN])}) are not carried over")
     found = {target: adapter.by_alpha() for target, adapter in file.adapters.items()}
-    if others := sorted({target.component for target in found} - set(job.components)):
-        raise SettingsError(f"{path.name} has {' and '.join(others)} too, this job trains {', '.join(job.components)}: add --component")
     if not config.model_fields_set & WHICH_ADAPTERS:
         return found
     if more := [str(target) for target in found if target not in new]:
@@ -49,6 +47,18 @@ def begun(
         if item.layer.target in found:
             _compare(path.name, item.layer.target, found[item.layer.target], new[item.layer.target])
     return {**new, **found}
+
+
+def opened(job: ResolvedConfig, base: Base) -> LoraFile | None:
+    """The network of the warm start, which needs no model; None without one. Raises what `dialects.read` raises (WrongBase for another
+    family), and SettingsError for components that are not trained."""
+    if job.warm_start is None:
+        return None
+    file = dialects.read(job.warm_start.expanduser(), base)
+    if others := sorted({target.component for target in file.adapters} - set(job.components)):
+        told = f"{job.warm_start.name} has {' and '.join(others)} too, this job trains {', '.join(job.components)}"
+        raise SettingsError(f"{told}: add --component")
+    return file
 
 
 def _compare(name: str, target: Target, has: Adapter, asked: Adapter) -> None:
