@@ -216,7 +216,8 @@ def main() -> None:
         f"# Training steps: SD 1.5, rank 16, latents {side}×{side}, batch 1, float32",
         f"{rounds} interleaved rounds, {clock} time. {machine()}.",
         steps,
-        f"Medians of a step: {medians}.",
+        f"Medians of a step: {medians}. loraloom keeps the memory that a layer frees for the next one (train/allocator.py); the others' "
+        "processes give it back to the system, as they do by default.",
         peaks,
         f"Other types, {few} interleaved rounds:",
         types(others),
