@@ -221,7 +221,7 @@ def test_what_has_no_exact_form_is_near_where_a_loss_is_allowed(tmp_path):
     layers = [layer for layer in NANO.layers if layer.attention and layer.kind == "linear"][:4]
     adapters = {layer.target: Full(diff=torch.randn(layer.shape)) for layer in layers}
     source = written(LoraFile(adapters, {"ss_network_dim": "8"}, "nano"), tmp_path)
-    with pytest.raises(NotSupported, match="--rank, --error or --energy says how much may be lost"):
+    with pytest.raises(NotSupported, match="say with a rank, an error or an energy how much"):
         convert(source, tmp_path / "x.safetensors", goal=Goal(type="lora"))
     for kind in ("lora", "lokr"):
         found = convert(source, tmp_path / f"{kind}.safetensors", goal=Goal(type=kind, error=0.5))

@@ -112,7 +112,7 @@ def test_what_needs_the_base_gets_it(tmp_path):
     inner = LoRA(down=torch.randn(2, linear.shape[1]), up=torch.randn(linear.shape[0], 2), alpha=torch.tensor(1.0))
     dora = DoRA.of(inner, magnitude=1 + torch.rand(linear.shape[0], 1))
     source = dialects.write(LoraFile({linear.target: dora}, {}, "nano"), tmp_path / "x.safetensors")
-    with pytest.raises(NotSupported, match="name the base with --base"):
+    with pytest.raises(NotSupported, match="give the base"):
         Session().resize(source, ResizeRequest(rank=2), tmp_path / "y.safetensors")
     found = Session().resize(source, ResizeRequest(rank=2, base="nano"), tmp_path / "y.safetensors")
     assert found.types == {"lora": 1}

@@ -30,7 +30,15 @@ from difflib import get_close_matches
 
 
 class LoraError(Exception):
-    """Base of all errors that loraloom raises on purpose. The text is complete: show it as it is."""
+    """Base of all errors that loraloom raises on purpose. The text is complete: show it as it is.
+
+    `fields` are those of the request that can settle it, the likeliest first. Each face says them its own way: the command line names its
+    options after the text, an HTTP answer has the field, the page shows the text beside its control.
+    """
+
+    def __init__(self, message: str, *, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class PromptError(LoraError):

@@ -457,7 +457,7 @@ class Session:
 def _embedded(base: Base) -> str:
     """The base of this family that comes with the program; raises SettingsError where there is none."""
     if base.family not in EMBEDDED:
-        raise SettingsError(f"to compare what {base.title} puts out its base is opened; name one with --base")
+        raise SettingsError(f"to compare what {base.title} puts out its base is opened; give one", fields=("base",))
     return base.family
 
 

@@ -67,7 +67,7 @@ def test_live_says_what_the_base_puts_out(loraloom):
         ((MIX, "x.safetensors", "--rank", "0"), 2, "rank: should be greater than or equal to 1"),
         (("<lora:nobody:1>", "x.safetensors"), 3, "no LoRA named"),
         (("<lora:ink:0~1>", "x.safetensors"), 5, "one strength for all steps"),
-        (("<lora:ink:0~1>", "x.safetensors"), 5, "give a number, or its mean: --flatten"),
+        (("<lora:ink:0~1>", "x.safetensors"), 5, "give a number, or take its mean (--flatten)"),
         ((MIX, "x.safetensors", "--steps", "4"), 2, "steps: are those of a mean"),
         (("<lora:ink:0~1>", "x.safetensors", "--flatten", "--steps", "0"), 2, "steps: should be greater than or equal to 1"),
         (("words", "x.safetensors"), 2, "tags alone"),
@@ -100,7 +100,7 @@ def test_convert_names_the_farthest_module(loraloom):
     assert loraloom("convert", "ink", "full.safetensors", "--type", "full")[0] == 0
     code, _, err = loraloom("convert", "full.safetensors", "x.safetensors", "--type", "lora")
     assert code == 5
-    assert "--rank, --error or --energy says how much may be lost" in err
+    assert "how much may be lost (--rank, --error, --energy)" in err
     code, _, err = loraloom("convert", "full.safetensors", "x.safetensors", "--type", "lora", "--rank", 2)
     assert code == 0
     assert "approximated: 60 modules, the farthest by " in err

@@ -98,7 +98,7 @@ def test_ranks_that_are_more_than_the_matrix_become_a_whole_change():
 
 
 def test_what_needs_the_base_says_so():
-    with pytest.raises(NotSupported, match=r"the change of oft depends on the base's own weights; name the base with --base"):
+    with pytest.raises(NotSupported, match=r"the change of oft depends on the base's own weights; give the base"):
         combine([(of_type("oft"), of(1.0))], NANO, Goal())
 
 

@@ -47,6 +47,15 @@ def test_it_is_what_combining_gives(name):
     exact = combine(stack, NANO, Goal(), weights=WEIGHTS)
     assert (found.exact.least, found.exact.most) == exact.ranks
     assert found.exact.values == values_of(exact)
+    assert found.full.values == values_of(combine(stack, NANO, Goal(type="full"), weights=WEIGHTS))
+    try:
+        lora = combine(stack, NANO, Goal(type="lora"), weights=WEIGHTS)
+    except NotSupported:
+        assert found.exact_lora is None
+    else:
+        assert found.exact_lora is not None
+        assert (found.exact_lora.least, found.exact_lora.most) == lora.ranks
+        assert found.exact_lora.values == values_of(lora)
     assert found.modules == len(exact.modules)
 
 

@@ -88,7 +88,7 @@ def test_of_two_checkpoints_it_is_what_lies_between_them():
 
 
 def test_types_that_read_the_base_say_so():
-    with pytest.raises(NotSupported, match="name the base with --base"):
+    with pytest.raises(NotSupported, match="give the base"):
         probed(of_type("oft"), of_stack([(of_type("oft"), of(1.0))]), NANO)
 
 

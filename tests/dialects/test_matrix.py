@@ -73,7 +73,7 @@ def outcome(folder: Path, dialect: str, name: str) -> str:
     else:
         refusal = ""
     if refusal:
-        assert "write it with --dialect kohya" in refusal
+        assert "write it in kohya naming" in refusal
         assert not list(folder.iterdir()), "a refusal leaves nothing"
         return REFUSED
     again = read(path)

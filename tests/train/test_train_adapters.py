@@ -151,7 +151,7 @@ def test_a_warm_start_of_another_family_is_refused_with_both(job: Job, nano: Any
 
 
 def test_a_type_that_the_naming_cannot_hold_is_refused_before_the_first_step(job: Job, nano: Any, tmp_path: Path) -> None:
-    with pytest.raises(DialectCannotHold, match="write it with --dialect kohya"):
+    with pytest.raises(DialectCannotHold, match="write it in kohya naming"):
         train(job(type="lokr", dialects="peft"), nano, NANO)
     assert not list((tmp_path / "out").iterdir())
 

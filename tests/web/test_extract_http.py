@@ -8,13 +8,18 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from live import TIMEOUT
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from safetensors import safe_open
 
+from loraloom import dialects
+from loraloom.adapters import IA3
+from loraloom.bases import TINY
 from loraloom.combine import combining
 from loraloom.errors import SettingsError
+from loraloom.lorafile import LoraFile
 from loraloom.settings import Settings
 from loraloom.web import limits
 from loraloom.web.answers import Taken
@@ -38,6 +43,13 @@ def over(server, request):
     answer = server.post("/api/v1/extract", json=request)
     assert answer.status_code == 202, answer.text
     return waited(server, ExtractJob.model_validate(answer.json()))
+
+
+def write_ia3(path):
+    """A network whose change depends on the base's weights."""
+    layers = [layer for layer in TINY.layers if layer.kind == "linear"][::9]
+    adapters = {layer.target: IA3(vector=torch.full(layer.shape[:1], 0.1), on_input=torch.tensor(0.0)) for layer in layers}
+    dialects.write(LoraFile(adapters, {}, TINY.family), path)
 
 
 def waited(server, job):
@@ -86,6 +98,8 @@ def test_the_curve_tells_what_the_file_will_be(server, clean):
     assert len(report.rows) == curve["modules"] == sum(report.components.values())
     assert max(row.error for row in report.rows) == pytest.approx(at["worst"], rel=1e-5)
     assert report.worst in report.rows
+    assert report.furthest in report.rows
+    assert report.furthest.output == max(row.output for row in report.rows)
     with safe_open(clean / "four.safetensors", "np") as file:
         sizes = [file.get_tensor(key).size for key in file.keys() if not key.endswith("alpha")]  # noqa: SIM118 - no mapping
     assert sum(sizes) == at["values"]
@@ -94,6 +108,10 @@ def test_the_curve_tells_what_the_file_will_be(server, clean):
     assert job.result.error == pytest.approx(bound["error"], rel=1e-5)
     assert job.result.ranks == (bound["least"], bound["most"])
     assert bound["worst"] <= 0.1
+    full = over(server, {"mix": MIX, "name": "whole", "type": "full"})
+    assert (full.result.types, full.result.error, full.result.ranks) == ({"full": curve["modules"]}, 0, (0, 0))
+    assert full.result.size == pytest.approx(curve["full"]["values"] * 4, rel=0.02)
+    assert curve["exact_lora"] == curve["exact"]
     only = server.post("/api/v1/extract/curve", json={"mix": MIX, "components": ["text_encoder"]}).json()
     assert (only["modules"], only["ranks"]) == (0, [])
 
@@ -152,18 +170,30 @@ def test_mistakes_are_told_at_once_with_their_place(server, clean, request_, sta
 
 
 @pytest.mark.parametrize(
-    ("request_", "reason"),
+    ("request_", "field", "reason"),
     [
-        ({"mix": "<lora:delft:0~1>"}, "one strength for all steps"),
-        ({"mix": "<lora:delft:0>"}, "at strength 0"),
-        ({"components": ["vae"]}, "no component 'vae'"),
+        ({"mix": "<lora:delft:0~1>"}, "flatten", "one strength for all steps"),
+        ({"mix": "<lora:delft:0>"}, None, "at strength 0"),
+        ({"components": ["vae"]}, None, "no component 'vae'"),
+        ({"type": "lokr", "dialect": "peft"}, "dialect", "write it in kohya naming"),
+        ({"mix": "<lora:scaled:1>"}, "base", "give the base"),
+        ({"type": "full", "rank": 4}, None, "give the type alone"),
     ],
 )
-def test_what_is_found_out_later_is_the_jobs_mistake(server, clean, request_, reason):
+def test_what_is_found_out_later_is_the_jobs_mistake(server, clean, request_, field, reason):
+    """With the field that settles it, and no word of the command line's options."""
+    write_ia3(clean / "scaled.safetensors")
+    server.post("/api/v1/networks/refresh")
     job = over(server, {"mix": MIX, "name": "never"} | request_)
     assert (job.state, job.result) == ("failed", None)
     assert reason in job.mistake.message
-    assert list(clean.iterdir()) == []
+    assert job.mistake.field == field
+    assert "--" not in job.mistake.message
+    assert [path.name for path in clean.iterdir()] == ["scaled.safetensors"]
+    if field in ("flatten", "base"):  # which its curve needs too
+        answer = server.post("/api/v1/extract/curve", json={"mix": MIX} | request_)
+        found = ErrorAnswer.model_validate(answer.json())
+        assert (answer.status_code, found.mistake and found.mistake.field, found.detail) == (422, field, job.mistake.message)
 
 
 def test_nothing_is_replaced_unless_it_was_asked_for(server, clean):

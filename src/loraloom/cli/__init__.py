@@ -99,7 +99,7 @@ def main() -> None:
     try:
         app()
     except LoraError as error:
-        print(f"loraloom: {error}", file=sys.stderr)
+        print(f"loraloom: {error}{_options(error)}", file=sys.stderr)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -108,6 +108,12 @@ def main() -> None:
 def exit_code(error: LoraError) -> int:
     """The code that the program leaves with for this error."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def _options(error: LoraError) -> str:
+    """` (--rank, --error)` for an error that names fields of the request."""
+    names = ", ".join(f"--{field.replace('_', '-')}" for field in error.fields)
+    return f" ({names})" if names else ""
 
 
 def _quieten() -> None:

@@ -121,5 +121,7 @@ def delta_of(layer: Layer, adapter: Adapter, weights: Weights | None) -> "Tensor
     if not adapter.reads_weight:
         return adapter.delta(torch.zeros(layer.shape))
     if weights is None:
-        raise NotSupported(f"{layer.target}: the change of {adapter.name} depends on the base's own weights; name the base with --base")
+        raise NotSupported(
+            f"{layer.target}: the change of {adapter.name} depends on the base's own weights; give the base", fields=("base",)
+        )
     return adapter.delta(weights(layer.target).to("cpu", torch.float32).reshape(layer.shape))

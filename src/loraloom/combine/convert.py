@@ -41,7 +41,7 @@ def _made(adapter: Adapter, layer: Layer, goal: Goal) -> Module:
     if adapter.reads_weight:
         raise NotSupported(
             f"{layer.target}: {adapter.name} cannot be written as {goal.type}: its change depends on the base's own weights, "
-            "which are not in the file; `loraloom extract` with --base reads them"
+            "which are not in the file; `loraloom extract` reads them from the base"
         )
     return single(layer, adapter, goal)
 

@@ -5,7 +5,7 @@ every smaller rank follows from lengths alone.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,9 @@ class Curve:
     base: str  # the family's title
     modules: int
     components: tuple[str, ...]  # that the mix changes
-    exact: Point
+    exact: Point  # where no type is asked for
+    exact_lora: Point | None  # of LoRAs alone; None where a module has no exact one
+    full: Point  # of whole changes alone
     ranks: tuple[Point, ...]  # one rank for every module, ascending, up to the one that leaves nothing out
     bounds: tuple[Bound, ...]  # descending
 
@@ -72,17 +74,20 @@ def curve(
     table = _Table.of(held)
     most = max((one.rank for one in held), default=0)
     names = tuple(dict.fromkeys(one.component for one in held))
-    exact = Point(
-        min((one.exact_rank for one in held if one.exact_rank), default=0),
-        max((one.exact_rank for one in held), default=0),
-        0.0,
-        0.0,
-        sum(one.exact_values for one in held),
-    )
+    exact = _lossless([(one.exact_rank, one.exact_values) for one in held])
+    factors = [one.factors for one in held if one.factors is not None]
+    exact_lora = _lossless(factors) if len(factors) == len(held) else None
+    full = _lossless([(0, one.whole_values) for one in held])
     wanted = [*(rank for rank in _RANKS if rank < most), *([most] if most else [])]
     ranks = tuple(table.point([min(rank, one.rank) for one in held]) for rank in wanted)
     bounds = tuple(Bound(error, table.point(table.within(error))) for error in _BOUNDS)
-    return Curve(base.title, len(held), names, exact, ranks, bounds)
+    return Curve(base.title, len(held), names, exact, exact_lora, full, ranks, bounds)
+
+
+def _lossless(modules: Sequence[tuple[int, int]]) -> Point:
+    """Of modules with these ranks, 0 for a whole change, and values."""
+    ranks = [rank for rank, _ in modules if rank]
+    return Point(min(ranks, default=0), max(ranks, default=0), 0.0, 0.0, sum(values for _, values in modules))
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,9 @@ class _Held:
     rank: int
     per_rank: int  # values that a rank takes
     fixed: int  # values of a bias, or of what has no rank
-    exact_rank: int  # 0 for a whole change
+    whole_values: int  # of the whole change
+    factors: tuple[int, int] | None  # rank and values of the exact LoRA, a rank of 0 for what has none; None where there is no such LoRA
+    exact_rank: int  # of what is thinner, 0 for a whole change
     exact_values: int
 
     @classmethod
@@ -103,16 +110,17 @@ class _Held:
         adapter, component = module.adapter, module.target.component
         if not isinstance(adapter, LoRA):
             fixed = sum(tensor.numel() for tensor in adapter.tensors().values())
-            return cls(component, torch.zeros(0, dtype=torch.float64), module.norm, 0, 0, fixed, 0, fixed)
+            return cls(component, torch.zeros(0, dtype=torch.float64), module.norm, 0, 0, fixed, fixed, (0, fixed), 0, fixed)
         down, up = adapter.down.flatten(1).double(), adapter.up.flatten(1).double()
         per_rank = down.shape[1] + len(up)
         fixed = 0 if adapter.bias is None else len(up)
+        whole = len(up) * down.shape[1] + fixed
         # A rank above that of all factors together comes from a change without factors, which an exact file has whole.
-        whole = module.rank > module.ranks or module.ranks > MAX_RANK or module.ranks * per_rank >= len(up) * down.shape[1]
-        exact_rank = 0 if whole else module.ranks
-        values = len(up) * down.shape[1] if whole else module.ranks * per_rank
+        possible = module.rank <= module.ranks <= MAX_RANK
+        factors = (module.ranks, module.ranks * per_rank + fixed) if possible else None
+        rank, values = factors if factors and factors[1] < whole else (0, whole)
         lengths = down.norm(dim=1) * up.norm(dim=0)
-        return cls(component, lengths[: module.rank], module.norm, module.rank, per_rank, fixed, exact_rank, values + fixed)
+        return cls(component, lengths[: module.rank], module.norm, module.rank, per_rank, fixed, whole, factors, rank, values)
 
 
 @dataclass(frozen=True)

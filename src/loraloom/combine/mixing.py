@@ -57,7 +57,8 @@ def _cut(adapter: Adapter, strength: Strength) -> Adapter:
 def _steady(file: LoraFile, strength: Strength, layer: Layer) -> float:
     if not strength.constant_at(layer.place):
         raise NotSupported(
-            f"{file.name}: a file has one strength for all steps, and this one changes; give a number, or its mean: --flatten"
+            f"{file.name}: a file has one strength for all steps, and this one changes; give a number, or take its mean",
+            fields=("flatten",),
         )
     return strength.at(layer.place, 1, 1)
 

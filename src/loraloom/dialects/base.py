@@ -77,7 +77,8 @@ class Dialect(ABC):
         if embeddings:
             word = next(iter(embeddings))
             raise DialectCannotHold(
-                f"{word!r}: {self.title} naming has no place for an embedding that comes with a network; write it with --dialect kohya"
+                f"{word!r}: {self.title} naming has no place for an embedding that comes with a network; write it in kohya naming",
+                fields=("dialect",),
             )
         return {}
 
@@ -86,7 +87,8 @@ class Dialect(ABC):
         return {}
 
     def cannot_hold(self, layer: Layer, what: str) -> DialectCannotHold:
-        return DialectCannotHold(f"{layer.target}: {self.title} naming has no place for {what}; write it with --dialect kohya")
+        text = f"{layer.target}: {self.title} naming has no place for {what}; write it in kohya naming"
+        return DialectCannotHold(text, fields=("dialect",))
 
 
 class Book:

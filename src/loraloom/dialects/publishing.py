@@ -46,7 +46,7 @@ def require_dtype(dtype: str | None) -> None:
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Raises WriteFailed if something is there and nobody asked to replace it."""
     if output.exists() and not overwrite:
-        raise WriteFailed(f"{output} is there already and was not touched; give another name, or --overwrite")
+        raise WriteFailed(f"{output} is there already and was not touched; give another name, or overwrite it", fields=("overwrite",))
 
 
 def _compare(made: LoraFile, back: LoraFile, dialect: str) -> None:

@@ -30,7 +30,7 @@ def write(file: LoraFile, path: str | Path, dialect: str = "kohya", *, dtype: "t
     chosen, base = by_name(dialect), by_family(file.base)
     if not chosen.writes:
         known = ", ".join(each.name for each in DIALECTS if each.writes)
-        raise DialectCannotHold(f"{path}: {chosen.title} naming is only read; write it with --dialect {known}")
+        raise DialectCannotHold(f"{path}: {chosen.title} naming is only read; those that are written are {known}", fields=("dialect",))
     if base is None:
         raise DialectCannotHold(f"{path}: the family {file.base!r} is unknown, so its modules cannot be spelled")
     for target in file.adapters:

@@ -42,9 +42,7 @@ class WrongRequest(LoraError):
 
 
 class Taken(LoraError):
-    """The name for a new file is that of another; `field` is where the request gives it."""
-
-    field = "name"
+    """The name for a new file is that of another."""
 
 
 # The first that fits counts; any other LoraError is a mistake in the request.
@@ -53,10 +51,10 @@ _TEXTS = ("prompt", "negative_prompt", "mix")  # of requests: where tags stand
 
 
 def mistake_of(error: LoraError, request: Wish) -> Mistake:
-    """What is wrong, and in which of the request's texts if the error knows."""
+    """What is wrong, and in which of the request's fields and where in its text, as far as the error knows."""
     placed = next((found for found in (error, error.__cause__) if isinstance(found, PromptError)), None)
     if placed is None:
-        return Mistake(message=str(error))
+        return Mistake(message=str(error), field=next(iter(error.fields), None))
     texts = [name for name in _TEXTS if hasattr(request, name)]
     field = next((name for name in texts if getattr(request, name) == placed.prompt), texts[0])
     return Mistake(message=placed.message, field=field, column=placed.column, length=max(1, placed.length))
@@ -86,9 +84,8 @@ async def _lora_error(_: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": "5"} if status in (429, 503) else None
     if isinstance(error, WrongRequest):
         return refusal(status, error.kind, str(error), mistake=error.mistake)
-    if isinstance(error, Taken):
-        return refusal(status, "Taken", str(error), mistake=Mistake(message=str(error), field=error.field))
-    return refusal(status, type(error).__name__, str(error), headers=headers)
+    mistake = Mistake(message=str(error), field=error.fields[0]) if error.fields else None
+    return refusal(status, type(error).__name__, str(error), mistake=mistake, headers=headers)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -27,7 +27,7 @@ class Shelf:
         """Where a file of this name goes, which is no path. Raises Taken if one is there, and shall not be replaced."""
         path = self.path / f"{name}{SUFFIX}"
         if os.path.lexists(path) and not overwrite:
-            raise Taken(f'there is a LoRA "{name}" in {self.name} already; give another name, or overwrite it')
+            raise Taken(f'there is a LoRA "{name}" in {self.name} already; give another name, or overwrite it', fields=("name",))
         return path
 
 

@@ -11,6 +11,8 @@ from loraloom.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+_SIZES = ("rank", "error", "energy")
+
 
 def lora(change: Change, goal: Goal) -> Module:
     """Raises NotSupported where the goal is exact and the change has no factors, or more ranks than a file may have."""
@@ -23,12 +25,14 @@ def lora(change: Change, goal: Goal) -> Module:
     if change.rest is not None:
         raise NotSupported(
             f"{target}: {change.types} cannot be written as lora without loss: its change is not of low rank; "
-            "--rank, --error or --energy says how much may be lost"
+            "say with a rank, an error or an energy how much may be lost",
+            fields=_SIZES,
         )
     if change.ranks > MAX_RANK:
         raise NotSupported(
             f"{target}: {change.types} has rank {change.ranks:,} as a lora, the limit is {MAX_RANK:,}; "
-            "--rank, --error or --energy makes it smaller"
+            "a rank, an error or an energy makes it smaller",
+            fields=_SIZES,
         )
     return change.made(_lora(change, change.down, change.scaled.float()), rank=change.ranks)
 

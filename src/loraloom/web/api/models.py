@@ -96,7 +96,7 @@ class Mistake(_Answer):
     """What is wrong, and where if that is known; columns count characters from 0."""
 
     message: str
-    field: str | None = None  # of the request: "prompt", "mix", "name", ...
+    field: str | None = None  # of the request, where it is settled: "prompt", "mix", "name", "base", ...
     column: int | None = None
     length: int = 1
 
@@ -160,6 +160,7 @@ class Extraction(_Answer):
     error: float  # as combined
     written: float  # as written: with the rounding to the dtype
     worst: Row | None  # the module that is the farthest away as written
+    furthest: Row | None  # the one whose output is, for a fixed random input
 
 
 class ExtractReport(Extraction):

@@ -59,6 +59,7 @@ def extraction(service: Service, task: ExtractTask) -> Extraction | None:
         error=found.error,
         written=found.written,
         worst=found.worst if found.rows else None,
+        furthest=found.furthest if found.rows else None,
     )
 
 
