@@ -4,7 +4,7 @@ import re
 
 import pytest
 from playwright import sync_api as sync
-from test_extract_http import Held
+from test_extract_http import Held, write_ia3
 from watched import PATIENT, Watched, faults_of_access, needs_browser, pixels
 
 pytestmark = needs_browser
@@ -113,6 +113,57 @@ def test_mistakes_are_shown_at_their_place(watched, shelf):
     assert (shelf / "taken.safetensors").read_text() == "mine"
 
 
+def test_a_size_has_the_types_that_go_with_it(watched, shelf):
+    page = watched.page
+    page.get_by_role("button", name="Models").click()
+    mix_of(page).fill(MIX)
+    outlook, types = page.get_by_role("region", name="What it would be"), page.get_by_role("group", name="Type")
+    page.get_by_role("radio", name="Whole", exact=True).check()
+    sync.expect(outlook.get_by_text("Whole changes")).to_be_visible(timeout=PATIENT)
+    sync.expect(outlook.get_by_text("about 16 MB")).to_be_visible()
+    sync.expect(types.get_by_role("radio")).to_have_count(4)
+    sync.expect(page.get_by_text("No rank above")).to_have_count(0)
+
+    page.get_by_role("radio", name="An error").check()
+    sync.expect(types.get_by_role("radio")).to_have_count(2)
+    sync.expect(page.get_by_role("radio", name="LoRA", exact=True)).to_be_checked()
+    page.get_by_role("checkbox", name="No rank above").check()
+    page.get_by_label("Largest as a number").fill("8")
+    sync.expect(outlook.get_by_text("Ranks 3 to 8")).to_be_visible()
+    sync.expect(outlook.get_by_text("error at most 15 %")).to_be_visible()
+    named(page, "bounded")
+    report = page.get_by_role("region", name="File bounded")
+    sync.expect(report.get_by_text("ranks 3 to 8 (error at most 0.05 in every module, rank at most 8)")).to_be_visible(timeout=PATIENT)
+    sync.expect(report.get_by_role("term").filter(has_text="Error of outputs")).to_be_visible()
+    report.get_by_role("columnheader", name="of outputs").get_by_role("button").click()
+    farthest = report.get_by_role("row").nth(1).get_by_role("cell").last.inner_text()
+    sync.expect(report.get_by_role("definition").filter(has_text=f"at most {farthest}, in ")).to_be_visible()
+
+    page.get_by_role("radio", name="LoKr").check()
+    sync.expect(outlook.get_by_text("the curve is that of LoRAs")).to_be_visible()
+    page.get_by_label("How large its first factor may be").select_option("4")
+    named(page, "product")
+    sync.expect(page.get_by_role("region", name="File product").get_by_text("lokr on 120 modules")).to_be_visible(timeout=PATIENT)
+    assert {path.stem for path in shelf.iterdir()} == {"bounded", "product"}
+
+
+def test_what_the_server_misses_is_asked_for_at_its_place(watched, server, shelf):
+    write_ia3(shelf / "scaled.safetensors")
+    server.post("/api/v1/networks/refresh")
+    page = watched.page
+    page.get_by_role("button", name="Models").click()
+    mix_of(page).fill("<lora:scaled:1>")
+    alert, weights = page.get_by_role("alert"), page.get_by_role("checkbox", name="Read the base’s weights")
+    sync.expect(alert).to_contain_text("depends on the base's own weights; give the base", timeout=PATIENT)
+    assert "--" not in alert.inner_text()
+    sync.expect(weights).to_have_accessible_description(alert.inner_text())
+    weights.check()
+    sync.expect(alert).to_have_count(0)
+    sync.expect(page.locator(".outlook:not(.busy)")).to_be_visible(timeout=PATIENT)
+    page.get_by_role("radio", name="LoRA", exact=True).check()
+    sync.expect(page.locator(".outlook")).to_contain_text("Not every change in this mix has an exact LoRA")
+
+
 def test_a_file_can_be_interrupted(watched, shelf, monkeypatch):
     held = Held(monkeypatch)
     page = watched.page
@@ -151,5 +202,11 @@ def test_everybody_can_save_a_mix(browser, server, width, scheme):
     assert faults_of_access(page) == []
     if scheme == "light" and width == 1440:
         watched.shoot("extract")
+    page.get_by_role("radio", name="An error").check()
+    page.get_by_role("checkbox", name="No rank above").check()
+    page.get_by_role("radio", name="LoKr").check()
+    page.set_viewport_size({"width": width, "height": 1600})  # so that the button lies over no field
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert faults_of_access(page) == []
     watched.context.close()
     assert watched.faults == []

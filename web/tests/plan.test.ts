@@ -1,23 +1,14 @@
-/** Laws of what is saved: one goal in a request, the point of the curve that it means, and how numbers are read. */
+/** Laws of what is saved: one goal in a request and what goes with it, and how numbers are read. */
 
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
-import type { Curve, ModuleRow, Point } from "../src/api/client";
+import type { ModuleRow } from "../src/api/client";
 import { percent, size } from "../src/state/amounts";
-import { boundOf, bytes, expected, extractRequest, NEW, type Plan } from "../src/state/plan";
+import { boundOf, bytes, extractRequest, NEW, type Plan } from "../src/state/plan";
 import { clicked, ordered, WORST } from "../src/state/rows";
 import { floor, linearAxis, line, logAxis } from "../src/state/scale";
 
-const point = (most: number, error: number): Point => ({ least: 1, most, error, worst: error, values: most * 100 });
-const curve: Curve = {
-  base: "tiny",
-  modules: 2,
-  components: ["unet"],
-  exact: point(8, 0),
-  ranks: [point(1, 0.5), point(2, 0.2), point(5, 0.05), point(8, 0)],
-  bounds: [0.5, 0.1, 0.01].map((error) => ({ error, point: point(4, error * 0.9) })),
-};
 const plan = (values: Partial<Plan>): Plan => ({ ...NEW, mix: "<lora:ink:1>", ...values });
 
 test("a request has its goal and no other", () => {
@@ -30,13 +21,28 @@ test("a request has its goal and no other", () => {
   expect(extractRequest(plan({ weights: true, name: " mine " }), "tiny")).toMatchObject({ base: "tiny", name: "mine" });
 });
 
-test("what is expected never promises more than the curve holds", () => {
-  expect(expected(plan({ goal: "rank", rank: 2 }), curve)?.error).toBe(0.2);
-  expect(expected(plan({ goal: "rank", rank: 4 }), curve)?.error).toBe(0.2);
-  expect(expected(plan({ goal: "rank", rank: 99 }), curve)?.error).toBe(0);
-  expect(expected(plan({ goal: "error", error: 0.2 }), curve)?.error).toBe(0.1 * 0.9);
-  expect(expected(plan({ goal: "error", error: 0.0001 }), curve)?.error).toBe(0);
+test("what a goal does not go with is not asked for", () => {
+  const any = fc.record({
+    goal: fc.constantFrom("exact", "rank", "error", "energy"),
+    type: fc.constantFrom(null, "lora", "lokr", "full"),
+    maxRank: fc.option(fc.integer({ min: 1, max: 4096 })),
+    factor: fc.constantFrom(null, 2, -1),
+  }) as fc.Arbitrary<Partial<Plan>>;
+  fc.assert(
+    fc.property(any, (values) => {
+      const made = extractRequest(plan(values), null);
+      const exact = values.goal === "exact";
+      const bounded = values.goal === "error" || values.goal === "energy";
+      expect(made.max_rank).toBe(bounded ? values.maxRank : null);
+      expect(made.factor).toBe(!exact && values.type === "lokr" ? values.factor : null);
+      expect(made.type).toBe(exact || values.type === "lokr" ? values.type : null);
+    }),
+  );
+});
+
+test("a bound, and the size of a number, follow from the goal", () => {
   expect(boundOf(plan({ goal: "energy", energy: 0.99 }))).toBeCloseTo(0.1);
+  expect(boundOf(plan({ goal: "rank" }))).toBeNull();
   expect(bytes(100, plan({}))).toBe(400);
   expect(bytes(100, plan({ goal: "rank" }))).toBe(200);
 });

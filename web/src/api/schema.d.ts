@@ -429,6 +429,8 @@ export interface components {
             /** Components */
             components: string[];
             exact: components["schemas"]["Point"];
+            exact_lora: components["schemas"]["Point"] | null;
+            full: components["schemas"]["Point"];
             /** Ranks */
             ranks: components["schemas"]["Point"][];
             /** Bounds */
@@ -560,6 +562,7 @@ export interface components {
             /** Written */
             written: number;
             worst: components["schemas"]["Row"] | null;
+            furthest: components["schemas"]["Row"] | null;
             /** Rows */
             rows: components["schemas"]["Row"][];
         };
@@ -656,6 +659,7 @@ export interface components {
             /** Written */
             written: number;
             worst: components["schemas"]["Row"] | null;
+            furthest: components["schemas"]["Row"] | null;
         };
         /**
          * Folder

@@ -16,7 +16,8 @@ const ZERO = HEIGHT - BOTTOM; // where an error of 0 stands, which has no logari
 
 interface Props {
   readonly curve: Curve;
-  readonly point: Point;
+  /** What the file will be; null where the curve does not tell. */
+  readonly point: Point | null;
   /** The error that no module may exceed, where that is the goal. */
   readonly bound: number | null;
   /** A click chooses a rank; the form does the same for who has no mouse. */
@@ -57,13 +58,13 @@ export function CurvePlot({ curve, point, bound, choose }: Props) {
           <text className="below name" x={(LEFT + width - RIGHT) / 2} y={HEIGHT - 3}>rank of every module</text>
           {bound !== null && (
             <>
-              <rect className="band" x={x.at(point.least)} width={Math.max(2, x.at(point.most) - x.at(point.least))} y={TOP} height={ZERO - TOP} />
+              {point !== null && <rect className="band" x={x.at(point.least)} width={Math.max(2, x.at(point.most) - x.at(point.least))} y={TOP} height={ZERO - TOP} />}
               <path className="bound" d={`M${LEFT} ${high(bound)}H${width - RIGHT}`} />
             </>
           )}
           <path className="worst" d={line(places((each) => each.worst))} />
           <path className="together" d={line(places((each) => each.error))} />
-          {bound === null && (
+          {bound === null && point !== null && point.most > 0 && (
             <>
               <path className="chosen" d={`M${x.at(point.most)} ${TOP}V${ZERO}`} />
               <circle className="worst" cx={x.at(point.most)} cy={high(point.worst)} r={4} />
@@ -75,7 +76,7 @@ export function CurvePlot({ curve, point, bound, choose }: Props) {
       <p className="legend quiet" aria-hidden="true">
         <span className="key together">all modules together</span>
         <span className="key worst">the worst module</span>
-        {bound !== null && <span className="key band">ranks within the error</span>}
+        {bound !== null && point !== null && <span className="key band">ranks of the modules</span>}
       </p>
     </div>
   );

@@ -77,6 +77,12 @@ function Done({ job, result, compose }: { job: ExtractJob; result: Extraction; c
             <dd>{percent(result.worst.written)} in <ModuleName name={result.worst.module} /></dd>
           </div>
         )}
+        {result.furthest !== null && (
+          <div>
+            <dt>Error of outputs</dt>
+            <dd>at most {percent(result.furthest.output)}, in <ModuleName name={result.furthest.module} />, for a fixed random input</dd>
+          </div>
+        )}
       </dl>
       <div className="acts">
         <button

@@ -2,17 +2,18 @@
 
 import { useMemo, useState } from "react";
 
-import type { Curve, Point } from "../api/client";
+import type { Curve } from "../api/client";
 import { mixOf } from "../prompt/mix";
 import { percent, size } from "../state/amounts";
 import { useCurve } from "../state/curve";
 import { extractions } from "../state/jobs";
-import { boundOf, bytes, expected, type Plan } from "../state/plan";
+import { expected, untold, type Outlook } from "../state/outlook";
+import { boundOf, bytes, type Plan } from "../state/plan";
 import { useShared } from "../state/page";
 import { TextContext } from "../state/text";
 import { CurvePlot } from "./curve-plot";
 import { Editor } from "./editor";
-import { ExtractForm } from "./extract-form";
+import { ExtractForm, PLACED } from "./extract-form";
 import { ExtractionView } from "./extraction";
 import { NetworksPanel } from "./networks";
 import { TagRows } from "./rows";
@@ -24,7 +25,8 @@ export function ModelsPage({ compose }: { compose: () => void }) {
   const { draft, jobs, base, extracting } = useShared();
   const { plan, mistake, set, edit, save } = extracting;
   const drawn = useCurve(plan, base?.name ?? null);
-  const point = drawn.curve !== null && drawn.curve.modules > 0 ? expected(plan, drawn.curve) : null;
+  const curve = drawn.curve !== null && drawn.curve.modules > 0 ? drawn.curve : null;
+  const point = curve === null ? null : expected(plan, curve);
   const wrong = mistake ?? drawn.mistake;
   const text = useMemo(() => ({ what: "mix" as const, text: plan.mix, edit }), [plan.mix, edit]);
   const fromPrompt = mixOf(draft.prompt);
@@ -59,21 +61,24 @@ export function ModelsPage({ compose }: { compose: () => void }) {
             <button type="button" className="save-mix" onClick={() => set({ mix: fromPrompt })}>Take the mix of the prompt</button>
           )}
           <TagRows />
-          <ExtractForm curve={drawn.curve}>{point !== null && <Forecast plan={plan} curve={drawn.curve} point={point} />}</ExtractForm>
+          <ExtractForm curve={drawn.curve} wrong={wrong}>{curve !== null && <Forecast plan={plan} curve={curve} point={point} />}</ExtractForm>
         </form>
       </section>
       <section className="stage" aria-label="What it would be">
-        {drawn.curve !== null && point !== null ? (
+        {curve !== null ? (
           <div className={drawn.busy ? "outlook busy" : "outlook"}>
-            <Forecast plan={plan} curve={drawn.curve} point={point} />
-            <CurvePlot curve={drawn.curve} point={point} bound={boundOf(plan)} choose={(rank) => set({ goal: "rank", rank })} />
+            <Forecast plan={plan} curve={curve} point={point} />
+            <CurvePlot curve={curve} point={point} bound={boundOf(plan)} choose={(rank) => set({ goal: "rank", rank })} />
           </div>
         ) : (
           <div className="frame empty" role="status">
-            <p>{drawn.busy ? "Looking at the mix…" : wrong !== null && wrong.field !== "mix" ? "" : "A mix shows here what it costs as one file."}</p>
+            {drawn.mistake !== null && drawn.mistake.field !== "mix" ? (
+              <p className="wrong" role={PLACED.includes(drawn.mistake.field ?? "") ? undefined : "alert"}>{drawn.mistake.message}</p>
+            ) : (
+              <p>{drawn.busy ? "Looking at the mix…" : "A mix shows here what it costs as one file."}</p>
+            )}
           </div>
         )}
-        {drawn.mistake !== null && drawn.mistake.field !== "mix" && <p className="wrong" role="alert">{drawn.mistake.message}</p>}
         {file !== undefined && <ExtractionView key={file.id} job={file} compose={compose} />}
         {files.length > 1 && (
           <>
@@ -92,13 +97,15 @@ export function ModelsPage({ compose }: { compose: () => void }) {
 }
 
 /** In front of the plot, and where there is no room for both side by side, in the form too. */
-function Forecast({ plan, curve, point }: { plan: Plan; curve: Curve | null; point: Point }) {
+function Forecast({ plan, curve, point }: { plan: Plan; curve: Curve; point: Outlook | null }) {
+  if (point === null) return <p className="forecast">{untold(plan)}</p>;
+  const most = point.atMost ? "at most " : "";
   return (
     <p className="forecast">
       <strong>{ranks(plan, point.least, point.most)}</strong>
-      <span>{point.error === 0 ? "nothing left out" : `error ${percent(point.error)}, worst module ${percent(point.worst)}`}</span>
+      <span>{point.error === 0 ? "nothing left out" : `error ${most}${percent(point.error)}, worst module ${most}${percent(point.worst)}`}</span>
       <span>about {size(bytes(point.values, plan))}</span>
-      {plan.goal !== "exact" && curve !== null && <span className="quiet">exact: {size(curve.exact.values * 4)}</span>}
+      {plan.goal !== "exact" && <span className="quiet">exact: {size(curve.exact.values * 4)}</span>}
     </p>
   );
 }

@@ -19,8 +19,9 @@ export function ModulePlot({ rows }: { rows: readonly ModuleRow[] }) {
   const width = useWidth(box);
   const components = [...new Set(rows.map(componentOf))];
   const most = Math.max(1, ...rows.map(({ rank }) => rank));
-  const highest = Math.max(...rows.map(({ written }) => written));
-  const low = floor(rows.map(({ written }) => written));
+  const shown = rows.flatMap(({ written, output }) => [written, output]);
+  const highest = Math.max(...shown);
+  const low = floor(shown);
   const x = linearAxis(0, Math.max(1, rows.length - 1), LEFT + 4, width - RIGHT, 1);
   const errors = logAxis(low, highest > 0.1 ? 1 : Math.max(low * 100, 10 ** Math.ceil(Math.log10(Math.max(highest, low)))), ERRORS, 8);
   const room = (width - LEFT - RIGHT) / rows.length;
@@ -44,6 +45,7 @@ export function ModulePlot({ rows }: { rows: readonly ModuleRow[] }) {
           ))}
           {components.map((component, number) => (
             <g key={component} className={`thread-${number % 6}`}>
+              <path className="tails" d={each(rows, component, (row, index) => `M${x.at(index).toFixed(1)} ${errors.at(row.written).toFixed(1)}V${errors.at(row.output).toFixed(1)}`)} />
               <path className="dots" d={each(rows, component, (row, index) => `M${x.at(index).toFixed(1)} ${errors.at(row.written).toFixed(1)}h0`)} />
               <path className="bars" strokeWidth={bar} d={each(rows, component, (row, index) => `M${x.at(index).toFixed(1)} ${ranks.at(0)}V${ranks.at(row.rank).toFixed(1)}`)} />
             </g>
@@ -51,7 +53,7 @@ export function ModulePlot({ rows }: { rows: readonly ModuleRow[] }) {
         </svg>
       )}
       <p className="legend quiet" aria-hidden="true">
-        <span>Modules from first to last: above their errors as written, below their ranks</span>
+        <span>Modules from first to last: above their errors as written, with a line to that of outputs, below their ranks</span>
         {components.map((component, number) => <span key={component} className={`key dots thread-${number % 6}`}>{component}</span>)}
       </p>
     </div>

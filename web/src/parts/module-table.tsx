@@ -15,6 +15,7 @@ const COLUMNS: readonly (readonly [Column, string])[] = [
   ["ranks", "of the mix"],
   ["error", "as combined"],
   ["written", "as written"],
+  ["output", "of outputs"],
 ];
 
 export function ModuleTable({ rows }: { rows: readonly ModuleRow[] }) {
@@ -43,6 +44,7 @@ export function ModuleTable({ rows }: { rows: readonly ModuleRow[] }) {
                 <td>{row.ranks || "–"}</td>
                 <td>{percent(row.error)}</td>
                 <td>{percent(row.written)}</td>
+                <td>{percent(row.output)}</td>
               </tr>
             ))}
           </tbody>

@@ -1,11 +1,13 @@
-/** What will be saved next: the mix, how large its file may be, and its place; and what the curve says of it. */
+/** What will be saved next: the mix, how large its file may be, of which type it is, and its place. */
 
-import type { CombineRequest, Curve, ExtractRequest, Point } from "../api/client";
+import type { CombineRequest, ExtractRequest } from "../api/client";
 import { suggestedName } from "../prompt/mix";
 
 export type Goal = "exact" | "rank" | "error" | "energy";
+export type Kind = "lora" | "lokr" | "full";
 export type Precision = "fp16" | "bf16" | "fp32";
 
+/** What a goal does not go with is remembered and not asked for. */
 export interface Plan {
   readonly mix: string;
   readonly goal: Goal;
@@ -14,6 +16,12 @@ export interface Plan {
   readonly error: number;
   /** A share of the squared singular values, 0 to 1. */
   readonly energy: number;
+  /** With an error or a share, no rank is above this; null: whatever they take. */
+  readonly maxRank: number | null;
+  /** null: a LoRA, or the whole change where a LoRA would be no smaller. */
+  readonly type: Kind | null;
+  /** How large the first factor of a LoKr may be, -1 near the square root; null: whichever is best. */
+  readonly factor: number | null;
   /** null: all. */
   readonly components: readonly string[] | null;
   /** Whether the base's own weights are read: some types change a weight as it is. */
@@ -36,6 +44,9 @@ export const NEW: Plan = {
   rank: 16,
   error: 0.05,
   energy: 0.99,
+  maxRank: null,
+  type: null,
+  factor: null,
   components: null,
   weights: false,
   flatten: false,
@@ -61,6 +72,9 @@ export function extractRequest(plan: Plan, base: string | null): ExtractRequest 
   return {
     ...curveRequest(plan, base),
     ...(plan.goal === "exact" ? {} : { [plan.goal]: plan[plan.goal] }),
+    max_rank: maxRankOf(plan),
+    type: typeOf(plan),
+    factor: factorOf(plan),
     dtype: plan.precision,
     name: fileName(plan),
     folder: plan.folder,
@@ -78,14 +92,18 @@ export function boundOf(plan: Plan): number | null {
   return plan.goal === "energy" ? Math.sqrt(1 - plan.energy) : null;
 }
 
-/** What the file will be, as far as the curve knows: between two ranks it has the error of the smaller one, between two bounds the
- *  ranks of the stricter one. */
-export function expected(plan: Plan, curve: Curve): Point | null {
-  const last = curve.ranks.at(-1);
-  if (plan.goal === "exact" || last === undefined) return curve.exact;
-  if (plan.goal === "rank") return curve.ranks.findLast((point) => point.most <= plan.rank) ?? last;
-  const bound = boundOf(plan) ?? 0;
-  return curve.bounds.find(({ error }) => error <= bound + 1e-12)?.point ?? last;
+export function maxRankOf(plan: Plan): number | null {
+  return boundOf(plan) === null ? null : plan.maxRank;
+}
+
+/** Only an exact file can be of whole changes; with a rank, an error or a share what is no LoKr is a LoRA. */
+export function typeOf(plan: Plan): Kind | null {
+  return plan.goal === "exact" || plan.type === "lokr" ? plan.type : null;
+}
+
+/** An exact LoKr has 1 as its first factor. */
+export function factorOf(plan: Plan): number | null {
+  return plan.goal !== "exact" && plan.type === "lokr" ? plan.factor : null;
 }
 
 /** Bytes of a file of so many values; what is beside the tensors is small. */
