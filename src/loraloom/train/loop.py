@@ -16,6 +16,7 @@ from loraloom.lorafile import LoraFile
 from loraloom.train import checkpoint, precision
 from loraloom.train.allocator import kept_memory
 from loraloom.train.average import Average
+from loraloom.train.base_dtype import QUANTISED, hold
 from loraloom.train.cache import Latents, TextCache
 from loraloom.train.checkpoint import State
 from loraloom.train.config import ResolvedConfig, TrainConfig
@@ -40,7 +41,6 @@ from loraloom.train.result import Progress, TrainResult
 from loraloom.train.run import Note, Notes, Report, Run, silent
 from loraloom.train.samples import Draw
 from loraloom.train.step import Stepper
-from loraloom.train.storage import QUANTISED, store
 from loraloom.train.store import Store
 from loraloom.train.validation import Validation
 from loraloom.train.view import View, view
@@ -95,7 +95,7 @@ def train(
     for taken in networks.taken():
         raise taken
     saved = _saved(networks, identity, notes)
-    store(seen, job, {item.kind for item in checked.planned})
+    hold(seen, job, {item.kind for item in checked.planned})
     with frozen(seen), recomputed(seen, job.components) if job.checkpointing else nullcontext():
         shelf, wishes = Store(job.cache, base=f"{identity.base} {job.base_dtype} {seen.device.type}"), Wishes()
         stepper = _stepper(config, checked, seen, shelf, notes, tell, wishes)

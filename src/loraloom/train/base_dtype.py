@@ -1,4 +1,4 @@
-"""The frozen base in fewer bits. Weights of 16 or 32 bits are cast; float8 and int8 are torchao's, nf4 is bitsandbytes'.
+"""`base_dtype`: the frozen base held in fewer bits. Weights of 16 or 32 bits are cast; float8 and int8 are torchao's, nf4 is bitsandbytes'.
 
 Quantised are the linear layers of the adapted components: each product makes their weights float again. torchao's keep that copy for
 the backward pass, so they save memory together with checkpointing. The adapters beside stay float32. nf4: Dettmers et al. 2023 (QLoRA),
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUANTISED = ("float8", "int8", "nf4")
 
 
-def store(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> None:
+def hold(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> None:
     """Hold the adapted components in `job.base_dtype`, for adapters of these types. This changes the pipeline's weights, and they stay so.
 
     Raises SettingsError for adapters that read the weights of a quantised base, NotSupported without the package that quantises.
