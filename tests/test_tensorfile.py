@@ -20,7 +20,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from loraloom import tensorfile
 from loraloom.errors import BadTensor, FileError, LimitExceeded, LoraError, NotSafetensors, WriteFailed
-from loraloom.tensorfile import MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_TENSORS, Header, open_tensors, write
+from loraloom.tensorfile import MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_TENSORS, Header, open_tensors, write, writing
 
 ONE = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 
@@ -308,15 +308,15 @@ def test_a_disk_that_says_no_leaves_the_old_file(tmp_path, monkeypatch, call, co
 def test_a_disk_that_stores_something_else_is_found_out(tmp_path, monkeypatch):
     path = write(tmp_path / "x", TENSORS, {})
     before = path.read_bytes()
-    real = tensorfile._write_all
-    monkeypatch.setattr(tensorfile, "_write_all", lambda *arguments: real(*arguments)[::-1])
+    real = writing._write_all
+    monkeypatch.setattr(writing, "_write_all", lambda *arguments: real(*arguments)[::-1])
     with pytest.raises(WriteFailed, match="read back differs"):
         write(path, {"a": torch.zeros(9)}, {})
     assert path.read_bytes() == before
 
 
 def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(tensorfile, "_verify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(writing, "_verify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "x", TENSORS, {})
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, facts BLOB NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID"
 )
 _WAIT = 2.0  # seconds for somebody else's transaction; ours take a few milliseconds
-_SOURCES = ("adapters", "bases", "catalogue", "dialects", "tensorfile.py", "peek.py")  # the code that facts come from
+_SOURCES = ("adapters", "bases", "catalogue", "dialects", "tensorfile", "peek.py")  # the code that facts come from
 _AT_ONCE = 500  # SQLite's old limit of parameters is 999
 
 Value = TypeVar("Value")
