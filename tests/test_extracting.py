@@ -144,7 +144,7 @@ def test_a_bound_that_rounding_breaks_is_told(session, tmp_path):
 
 
 def test_a_base_that_is_in_use_is_not_compared_and_that_is_told(session, tmp_path):
-    opened = session._open("nano")
+    opened = session._kept.bases.open("nano")
     with opened.engine.attached(Mix()):
         found = session.extract(CombineRequest.of(mix=MIX), tmp_path / "x.safetensors", live=True)
     assert found.outputs == {}

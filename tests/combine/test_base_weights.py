@@ -31,7 +31,7 @@ def test_a_base_on_the_disk_is_not_opened(tmp_path, monkeypatch, layout):
     session = Session(lora_folders=[tmp_path / "loras"])
     session.extract(CombineRequest(mix="<lora:dora:0.8>", base="nano"), tmp_path / "opened.safetensors")
     base = saved(load(), NANO, tmp_path / "base.safetensors", layout)
-    monkeypatch.setattr("loraloom.session.open_pipeline", closed)
+    monkeypatch.setattr("loraloom.session.bases.open_pipeline", closed)
     session.extract(CombineRequest(mix="<lora:dora:0.8>", base=str(base)), tmp_path / "read.safetensors")
     opened, found = (read(tmp_path / f"{name}.safetensors") for name in ("opened", "read"))
     assert opened.adapters.keys() == found.adapters.keys()
@@ -39,7 +39,7 @@ def test_a_base_on_the_disk_is_not_opened(tmp_path, monkeypatch, layout):
 
 
 def test_the_embedded_base_is_read_from_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("loraloom.session.open_pipeline", closed)
+    monkeypatch.setattr("loraloom.session.bases.open_pipeline", closed)
     network(TINY, tmp_path / "loras" / "dora.safetensors")
     found = Session(lora_folders=[tmp_path / "loras"]).extract(
         CombineRequest(mix="<lora:dora:1>", base="tiny", rank=4), tmp_path / "x.safetensors"

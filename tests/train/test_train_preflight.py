@@ -86,7 +86,7 @@ def test_no_model_is_loaded_before_the_pictures_are_known_to_be_good(pictures: P
     def fail(source: str) -> None:
         raise AssertionError(f"{source} was loaded")
 
-    monkeypatch.setattr("loraloom.session.open_pipeline", fail)
+    monkeypatch.setattr("loraloom.session.bases.open_pipeline", fail)
     session, job = Session(), TrainConfig(pictures=pictures, base="tiny", output=tmp_path / "o")
     facts = session.preflight(job).facts
     assert facts.memory is not None

@@ -1,0 +1,60 @@
+"""Base models by name: opened, the last few kept; or their weights alone, read from their files."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from loraloom.basefile import BaseFile, open_base
+from loraloom.bases.tiny.model import folder as tiny_folder
+from loraloom.errors import BaseError
+from loraloom.generate.opened import Opened
+from loraloom.generate.pipeline import EMBEDDED, open_pipeline
+from loraloom.session.recent import Recent
+from loraloom.settings import Settings
+
+_PIPELINES = 2  # kept at once
+
+
+class Bases:
+    """A base is a name of an embedded one, a folder, a checkpoint or a name on the hub; None is the settings' base."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened = Recent[Opened](_PIPELINES)
+
+    def name(self, base: str | None) -> str:
+        return base or self._settings.base
+
+    def open(self, base: str | None, *, kept: bool = True) -> Opened:
+        """Opened anew where its files have changed; without `kept` it is the caller's alone. Raises BaseError."""
+        source = self.name(base)
+        path = Path(source).expanduser()
+        local = source not in EMBEDDED and path.exists()
+        mark = path / "model_index.json" if path.is_dir() else path
+        state = mark.stat().st_mtime_ns if local and mark.exists() else 0
+        model = path.resolve().name.removesuffix(".safetensors") if local else source
+
+        def make() -> Opened:
+            return Opened(open_pipeline(source), model, self._settings.loader)
+
+        return self._opened.get((source, state), make) if kept else make()
+
+    @contextmanager
+    def weights(self, source: str, *, opening: bool) -> Iterator[BaseFile]:
+        """A base's weights from its files; `opening`: from the opened base where it has none here that can be read."""
+        path = tiny_folder() if source == "tiny" else Path(source).expanduser()
+        local = path.exists() and source != "nano"
+        if not (local or opening or source in EMBEDDED):
+            raise BaseError(f"{source}: no such folder or file; two checkpoints are compared where both are on this computer")
+        with ExitStack() as stack:
+            file = None
+            if local:
+                with nullcontext() if not opening else suppress(BaseError):
+                    file = stack.enter_context(open_base(path))
+            yield file or self.open(source).file
+
+    @contextmanager
+    def asked(self, base: str | None) -> Iterator[BaseFile | None]:
+        """The weights of a base that a request names; None where it names none."""
+        with self.weights(base, opening=True) if base else nullcontext() as found:
+            yield found

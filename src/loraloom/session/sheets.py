@@ -1,0 +1,71 @@
+"""Grids: every prompt with every column, drawn with one seed and put on one sheet."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loraloom.generate.draw import OnStep, Shot
+from loraloom.generate.grid import sheet
+from loraloom.generate.jobs import Job, Picture, draw_jobs
+from loraloom.generate.opened import Opened
+from loraloom.generate.request import GridRequest, random_seed
+from loraloom.lorafile import Mix
+from loraloom.prompts import parse
+from loraloom.schedule import number
+from loraloom.session.kept import Kept
+from loraloom.session.wording import unweighted, words
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A grid as one picture. `request` has the seed that was used: it draws the same grid again."""
+
+    image: "Image"
+    request: GridRequest
+    pictures: tuple[tuple[Picture, ...], ...]  # [row][column]
+    notes: tuple[str, ...]
+
+
+def grid(kept: Kept, request: GridRequest, on_step: OnStep | None) -> Sheet:
+    """The pictures row by row, and the sheet with a row for each prompt."""
+    request = request.model_copy(update={"seed": random_seed() if request.seed is None else request.seed})
+    opened, jobs = _jobs(kept, request)
+    drawn = draw_jobs(opened, jobs, request, on_step)
+    columns = request.all_columns
+    rows = tuple(tuple(drawn[start : start + len(columns)]) for start in range(0, len(drawn), len(columns)))
+    image = sheet(
+        [prompt.strip() or "(no prompt)" for prompt in request.prompts],
+        [column.label for column in columns],
+        [[picture.image for picture in row] for row in rows],
+        caption=_caption(drawn[0]),
+    )
+    return Sheet(image, request, rows, tuple(dict.fromkeys(note for picture in drawn for note in picture.notes)))
+
+
+def _jobs(kept: Kept, request: GridRequest) -> tuple[Opened, list[Job]]:
+    """The base, and a job for each cell, row by row. Names are found before the base is opened: mistakes show at once."""
+    library, networks, seed = kept.library, kept.networks, request.seed
+    assert seed is not None
+    prompts, negative = [parse(prompt) for prompt in request.prompts], parse(request.negative_prompt)
+    columns = [(column, parse(column.tags)) for column in request.all_columns]
+    catalogue = library.now([*prompts, negative, *(tags for _, tags in columns)])
+    cells = [(prompt, column, library.find([prompt, tags], catalogue)) for prompt in prompts for column, tags in columns]
+    named_negative = library.find([negative], catalogue)
+    negative = library.finish(negative, catalogue, triggers=0).prompt
+    opened = kept.bases.open(request.base)
+    below = networks.stack(named_negative, opened, request)
+    jobs = []
+    for prompt, column, named in cells:
+        cell = library.finish(parse(" ".join(filter(None, (prompt.source, column.tags)))), catalogue)
+        shot = Shot(words(cell.prompt), seed, words(negative))
+        mix = Mix(networks.stack(named, opened, request), below)
+        jobs.append(Job(shot, mix, cell.prompt.source, negative.source, (*unweighted(prompt), *cell.notes)))
+    return opened, jobs
+
+
+def _caption(picture: Picture) -> str:
+    recipe = picture.recipe
+    guidance = "" if recipe.guidance is None else f" · guidance {number(recipe.guidance)}"
+    return f"{recipe.model} · {recipe.sampler} · {recipe.steps} steps{guidance} · seed {recipe.seed}"

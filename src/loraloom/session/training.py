@@ -1,0 +1,56 @@
+"""Training on a base of the session: everything is looked at before it is loaded, and sample pictures are drawn with its defaults."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from loraloom import train as trainer
+from loraloom.generate.draw import Shot, draw
+from loraloom.generate.request import Drawing
+from loraloom.generate.unopened import look
+from loraloom.lorafile import LoraFile, Mix
+from loraloom.session.bases import Bases
+from loraloom.strength import Strength
+from loraloom.train import Progress, ResolvedConfig, TrainConfig, TrainResult
+from loraloom.train.preflight import Known, Preflight
+from loraloom.train.preflight import preflight as look_ahead
+from loraloom.train.run import Note, Report
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def preflight(bases: Bases, config: TrainConfig, progress: Report | None) -> Preflight:
+    """The job looked at; the base is opened only where its files are not here."""
+    config = _with_base(bases, config)
+    source = bases.name(config.base)
+    seen = look(source)
+    known = Known(seen.tokens_cut, seen.weights, seen.width, seen.pixels_per_latent) if seen else None
+    tell = progress or (lambda _: None)
+    base = seen.base if seen else bases.open(source).base
+    return look_ahead(config, base, known, done=lambda count, total: tell(Progress("look", count, total)))
+
+
+def train(bases: Bases, config: TrainConfig, progress: Report | None, note: Note | None) -> TrainResult:
+    """The network trained and written."""
+    checked = preflight(bases, config, progress)
+    checked.require_ready()  # before minutes are spent on loading
+    config = _with_base(bases, config)
+    opened = bases.open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
+
+    def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
+        style = opened.style(Drawing())
+        with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
+            return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
+
+    return trainer.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note, checked=checked)
+
+
+def resolve(bases: Bases, config: TrainConfig) -> ResolvedConfig:
+    """The job with everything decided for its base."""
+    config = _with_base(bases, config)
+    seen = look(config.base or "")
+    return trainer.resolve(config, seen.base if seen else bases.open(config.base).base)
+
+
+def _with_base(bases: Bases, config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"base": bases.name(config.base)})
