@@ -119,4 +119,6 @@ def hooks(pipeline) -> int:
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
     """Within `tolerance` of the largest expected value."""
+    if found.dtype == expected.dtype and torch.equal(found, expected):  # much is, and a comparison takes a tenth of the time
+        return True
     return float((found.double() - expected.double()).abs().max()) <= tolerance * max(1e-30, float(expected.double().abs().max()))

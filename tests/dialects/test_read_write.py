@@ -1,6 +1,7 @@
 """read(write(x)) = x, what a written file holds, and what becomes of every key of a strange one."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def saved(folder, tensors, **metadata):
     return folder / "x.safetensors"
 
 
+made = cache(network)  # the same for every dialect
+
+
 @pytest.mark.parametrize("dialect", [dialect.name for dialect in DIALECTS if dialect.writes])
 @pytest.mark.parametrize(
     ("base", "share"),
@@ -42,13 +46,13 @@ def saved(folder, tensors, **metadata):
 )
 @pytest.mark.parametrize("options", [{}, {"bias": True, "alpha": 7}, {"alpha": None}], ids=str)
 def test_what_is_written_is_read_back(tmp_path, dialect, base, share, options):
-    made = network(base, everything, share=share, rank=3, **options)
-    path = write(made, tmp_path / "x.safetensors", dialect, dtype=torch.float32)
+    first = made(base, everything, share=share, rank=3, **options)
+    path = write(first, tmp_path / "x.safetensors", dialect, dtype=torch.float32)
     again = read(path)
     assert (again.base, again.dialect, again.unknown, again.warnings) == (base.family, dialect, (), ())
-    assert again.adapters.keys() == made.adapters.keys()
+    assert again.adapters.keys() == first.adapters.keys()
     assert again.name == "x"
-    for target, adapter in made.adapters.items():
+    for target, adapter in first.adapters.items():
         found, zero = again.adapters[target], torch.zeros(base.by_target[target].shape)
         assert type(found) is type(adapter)
         # A file without alpha in kohya naming means scale 1; in PEFT naming alpha = r, the same.

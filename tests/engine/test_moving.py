@@ -66,11 +66,17 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("text", SCHEDULES.values(), ids=SCHEDULES.keys())
-@pytest.mark.parametrize("sampler", ["DDIMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
-def test_every_step_runs_its_own_strength(pipeline, text, sampler):
+SAMPLERS = ("DDIMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler")
+# Every schedule with a plain sampler, and everything at once with every sampler; the other pairs are for the long run.
+USUAL = [(sampler, name) for sampler in SAMPLERS for name in SCHEDULES if sampler == SAMPLERS[0] or name == "everything at once"]
+PAIRS = [(sampler, name) for sampler in SAMPLERS for name in SCHEDULES]
+
+
+@pytest.mark.parametrize(("sampler", "name"), [pair if pair in USUAL else pytest.param(*pair, marks=pytest.mark.long) for pair in PAIRS])
+def test_every_step_runs_its_own_strength(pipeline, sampler, name):
     """Each call of the denoiser equals the call with that step's strengths held constant; a second-order sampler's evaluations
     belong to one step."""
+    text = SCHEDULES[name]
     steps, wanted = 8, strength(text)
     options = {"skip_prk_steps": True} if sampler == "PNDMScheduler" else {}
     pipeline.scheduler = getattr(diffusers, sampler).from_config(pipeline.scheduler.config, **options)
