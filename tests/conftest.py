@@ -1,5 +1,6 @@
 """What many tests need: the random base, LoRA files for it, and nothing of this computer's own settings."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,22 @@ def nano() -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_lora() -> Callable[..., Path]:
-    """Write a random LoRA; the same arguments give the same bytes."""
-    return write_random_lora
+def make_lora(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a random LoRA; the same arguments give the same bytes, which are worked out once."""
+    made: dict[str, Path] = {}
+
+    def make(path: Path, base: Base = NANO, seed: int = 0, **options: Any) -> Path:
+        key = f"{base.family} {seed} {options}"
+        if key not in made:
+            made[key] = write_random_lora(tmp_path_factory.mktemp("made") / "x.safetensors", base, seed, **options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(made[key], path.with_name("arriving"))).replace(path)  # whole, also where one lies and is read
+
+    return make
 
 
 def write_random_lora(
-    path: Path, base: Base = NANO, seed: int = 0, *, rank: int = 4, size: float = 0.5, metadata: dict[str, str] | None = None
+    path: Path, base: Base, seed: int, *, rank: int = 4, size: float = 0.5, metadata: dict[str, str] | None = None
 ) -> Path:
     """LoRAs on every attention layer of `base`; `size` is the spread of the values of `up`."""
     generator = torch.Generator().manual_seed(seed)
@@ -38,7 +48,6 @@ def write_random_lora(
         if layer.attention and layer.kind in ("linear", "conv"):
             fresh = LoRA.init(torch.zeros(layer.shape), rank=rank, alpha=rank, generator=generator)
             adapters[layer.target] = fresh.with_tensors({"up": torch.randn(fresh.up.shape, generator=generator) * size})
-    path.parent.mkdir(parents=True, exist_ok=True)
     return dialects.write(LoraFile(adapters, metadata or {}, base.family), path)
 
 

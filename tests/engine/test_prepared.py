@@ -18,6 +18,7 @@ MIXES = [
     mix((INK, "te=0.3:unet=0.9"), (NEON, "1")),
     mix((INK, "unet=0~1"), (NEON, "te=0.1@1,0.6@2")),
 ]
+ONE, FOUR = [[one] for one in MIXES], [MIXES, MIXES[::-1]]
 STEPS = 3
 
 
@@ -31,10 +32,10 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def expected():
-    """Without compiling and without room."""
+    """The pictures of mixes without compiling and without room."""
     plain = load()
     plain.set_progress_bar_config(disable=True)
-    return [drawn(plain, Engine(plain), [one]) for one in MIXES], *(drawn(plain, Engine(plain), mixes) for mixes in (MIXES, MIXES[::-1]))
+    return lambda mixes: drawn(plain, Engine(plain), mixes)
 
 
 def drawn(pipeline, engine, mixes):
@@ -56,38 +57,68 @@ def wrapped(pipeline, backend):
     pipeline.unet = torch.compile(pipeline.unet, backend=backend)
 
 
-@pytest.mark.parametrize("compiled", [in_place, wrapped])
-def test_networks_are_swapped_on_a_compiled_model_without_compiling_anew(pipeline, expected, compiled):
+def swapped(pipeline, expected, engine, counter, first, *others):
+    """All of these, one after another, compiled at the first at most."""
+    assert close(drawn(pipeline, engine, first), expected(first), 2e-5)
+    seen = counter.frame_count
+    for mixes in others:
+        assert close(drawn(pipeline, engine, mixes), expected(mixes), 2e-5)
+    assert counter.frame_count == seen > 0
+
+
+# A trace of the UNet takes seconds: one test compiles in place and runs a mix at a time, the other compiles a copy and gives each
+# picture its own, which is another shape; the long one has both on one model.
+def test_networks_are_swapped_on_a_compiled_model_without_compiling_anew(pipeline, expected):
     prints, before = fingerprint(pipeline), base(pipeline)
     engine, counter = Engine(pipeline), CompileCounter()
     engine.prepare(rank=8)
-    compiled(pipeline, counter)
+    in_place(pipeline, counter)
     assert close(base(pipeline), before)
     assert counter.frame_count > 0
     seen = counter.frame_count
-    for one, wanted in zip(MIXES, expected[0], strict=True):
-        assert close(drawn(pipeline, engine, [one]), wanted)
-        assert counter.frame_count == seen
+    for mixes in ONE:
+        assert close(drawn(pipeline, engine, mixes), expected(mixes))
         assert close(base(pipeline), before)
-    assert close(drawn(pipeline, engine, MIXES), expected[1], 2e-5)  # rows of their own: another shape
-    seen = counter.frame_count
-    assert close(drawn(pipeline, engine, MIXES[::-1]), expected[2], 2e-5)
     assert counter.frame_count == seen
+    assert fingerprint(pipeline) == prints
+
+
+def test_pictures_change_places_on_a_compiled_model_without_compiling_anew(pipeline, expected):
+    prints = fingerprint(pipeline)
+    engine, counter = Engine(pipeline), CompileCounter()
+    engine.prepare(rank=8)
+    wrapped(pipeline, counter)
+    swapped(pipeline, expected, engine, counter, *FOUR)
     assert list(fingerprint(pipeline).values()) == list(prints.values())  # names have another prefix where it was wrapped
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("compiled", [in_place, wrapped])
+def test_one_mix_and_rows_of_their_own_are_compiled_once_each(pipeline, expected, compiled):
+    before = base(pipeline)
+    engine, counter = Engine(pipeline), CompileCounter()
+    engine.prepare(rank=8)
+    compiled(pipeline, counter)
+    for each in (ONE, FOUR):
+        swapped(pipeline, expected, engine, counter, *each)
+    seen = counter.frame_count
+    assert close(base(pipeline), before)
+    assert close(drawn(pipeline, engine, ONE[0]), expected(ONE[0]))
+    assert counter.frame_count == seen
 
 
 def test_room_without_compiling_gives_the_same_and_release_takes_it_away(pipeline, expected):
     prints, before = fingerprint(pipeline), base(pipeline)
     engine = Engine(pipeline)
     engine.prepare(rank=8)
-    for one, wanted in zip(MIXES, expected[0], strict=True):
-        assert close(drawn(pipeline, engine, [one]), wanted)
+    for mixes in ONE:
+        assert close(drawn(pipeline, engine, mixes), expected(mixes))
     with engine.attached(MIXES[0]), pytest.raises(EngineError, match="leave that `attached` first"):
         engine.release()
     engine.release()
     assert torch.equal(base(pipeline), before)
     assert fingerprint(pipeline) == prints
-    assert close(drawn(pipeline, engine, [MIXES[0]]), expected[0][0])
+    assert close(drawn(pipeline, engine, ONE[0]), expected(ONE[0]))
 
 
 def test_what_there_is_no_room_for_is_refused_before_anything_is_written(pipeline):
