@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cases import CASES, takes
+from cases import CASES, FORMS, takes
 from support import network
 
 from loraloom.bases import NANO
@@ -36,7 +36,7 @@ def assert_is(point, found):
     assert point.values == values_of(found)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name if name in FORMS else pytest.param(name, marks=pytest.mark.long) for name in CASES])
 def test_it_is_what_combining_gives(name):
     stack = [(of_type(name), of(0.7)), (network(NANO, share=0.5), of(0.4))]
     found = curve(stack, NANO, weights=WEIGHTS)

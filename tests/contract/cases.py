@@ -32,6 +32,8 @@ INPUTS = {
     nn.RMSNorm: lambda: torch.randn(2, 5, 8),
     nn.Embedding: lambda: torch.randint(0, 8, (2, 5)),
 }
+# One of each type, on which the longer laws are tried always; the other forms are for the long run.
+FORMS = ("lora", "tucker", "loha", "lokr", "glora", "full", "norm", "dora", "sparse", "oft", "oft diag", "boft", "onetrainer oft", "ia3")
 CASES = {
     "lora": lambda shape: random_lora(*shape),
     "lora without alpha": lambda shape: random_lora(*shape, alpha=None),

@@ -4,6 +4,7 @@
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ NAMES = [name for name in CASES if not name.endswith(("fp16", "bf16"))]
 EXACT, ROUNDED, REFUSED = "yes", "rounded", "–"
 
 
+@cache
 def of_type(name: str) -> LoraFile:
     """One case on one module of each shape of NANO's, in each component, that it can be made for."""
     torch.manual_seed(0)

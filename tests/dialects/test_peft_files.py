@@ -47,14 +47,25 @@ def clean():
     return load()
 
 
+@pytest.fixture(scope="module")
+def before(clean):
+    """What the base puts out."""
+    return outputs(clean)
+
+
 @pytest.fixture
 def pipeline(clean):
     return copy.deepcopy(clean)
 
 
-@pytest.mark.parametrize("text", [True, False], ids=["with text encoder", "unet only"])
-@pytest.mark.parametrize("config", CONFIGS)
-def test_what_peft_saves_loads_here_with_its_output(clean, pipeline, tmp_path, config, text):
+# A folder of a UNet alone is another layout, whatever type is in it.
+LAYOUTS = [*((config, True) for config in CONFIGS), ("lora", False), ("loha", False)]
+
+
+@pytest.mark.parametrize(
+    ("config", "text"), LAYOUTS, ids=[f"{config}-{'with text encoder' if text else 'unet only'}" for config, text in LAYOUTS]
+)
+def test_what_peft_saves_loads_here_with_its_output(clean, before, pipeline, tmp_path, config, text):
     """Its OFT sums overlapping patches on kernels of several points, which is no change of a weight: those are left out."""
     targets = [name for name in UNET if config != "oft" or not name.startswith("conv")]
     unet = peft.get_peft_model(pipeline.unet, CONFIGS[config](target_modules=targets))
@@ -66,7 +77,7 @@ def test_what_peft_saves_loads_here_with_its_output(clean, pipeline, tmp_path, c
         encoder.save_pretrained(tmp_path / "text_encoder")
         folder = tmp_path / "unet"
     unet.save_pretrained(folder)
-    expected, before = outputs(pipeline), outputs(clean)
+    expected = outputs(pipeline)
     file = read(tmp_path, NANO)
     assert (file.base, file.dialect, file.unknown) == ("nano", "peft-folder", ())
     assert not close(before[-1], expected[-1], 1e-2)
@@ -94,7 +105,7 @@ def test_the_factors_of_ia3_count_where_there_is_no_bias(clean, pipeline, tmp_pa
 
 
 @pytest.mark.parametrize("shape", ["lora", "lora with bias", "dora", "loha"])
-def test_what_we_write_loads_in_peft_with_our_output(clean, pipeline, tmp_path, shape):
+def test_what_we_write_loads_in_peft_with_our_output(clean, before, pipeline, tmp_path, shape):
     if shape == "lora":  # another rank and alpha for a third of the modules
         small, large = network(NANO, everything, rank=3, alpha=2), network(NANO, everything, rank=5, alpha=7, seed=50)
         adapters = {target: (small if index % 3 else large).adapters[target] for index, target in enumerate(small.adapters)}
@@ -102,7 +113,7 @@ def test_what_we_write_loads_in_peft_with_our_output(clean, pipeline, tmp_path, 
         adapters = dict(of_type(shape).adapters)
     adapters = {target: adapter for target, adapter in adapters.items() if NANO.by_target[target].kind in ("linear", "conv")}
     path = write(LoraFile(adapters, {}, "nano"), tmp_path / "x", "peft-folder", dtype=torch.float32)
-    ours, before = attached(clean, read(path)), outputs(clean)
+    ours = attached(clean, read(path))
     peft.PeftModel.from_pretrained(pipeline.unet, path / "unet")
     peft.PeftModel.from_pretrained(pipeline.text_encoder, path / "text_encoder")
     assert not close(before[-1], ours[-1], 1e-2)

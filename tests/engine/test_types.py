@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from cases import CASES, takes
+from cases import CASES, FORMS, takes
 from running import mix, run
 from support import close, fingerprint
 from torch import nn
@@ -18,11 +18,14 @@ from loraloom.engine.merge import Merged
 from loraloom.lorafile import LoraFile, Mix
 
 MODES = ("merge", "branch")
-# One of each type; its other forms, which `contract/` holds to the same laws, are for the long run.
-FORMS = ("lora", "tucker", "loha", "lokr", "glora", "full", "norm", "dora", "sparse", "oft", "oft diag", "boft", "onetrainer oft", "ia3")
 PRECISE = [name for name in CASES if not name.endswith(("fp16", "bf16"))]
-
+# The other forms of a type, which `contract/` holds to the same laws, are merged always and run beside the model in the long run.
 ONE_OF_EACH = [name if name in FORMS else pytest.param(name, marks=pytest.mark.long) for name in PRECISE]
+EVERY = [
+    (name, mode) if mode == "merge" or name in FORMS else pytest.param(name, mode, marks=pytest.mark.long)
+    for name in PRECISE
+    for mode in MODES
+]
 DTYPES = (torch.float16, torch.bfloat16)
 
 
@@ -99,8 +102,7 @@ def by_hand(pipeline, file: LoraFile, strength: float):
     return outputs(changed, changed.unet.dtype)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", PRECISE)
+@pytest.mark.parametrize(("name", "mode"), EVERY)
 def test_the_output_is_that_of_weights_changed_by_hand(pipeline, untouched, expected, name, mode):
     """1e-5 of the largest value in float32; the network's own change is at least a hundred times that."""
     file, (before, prints) = of_type(name), untouched

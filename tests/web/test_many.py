@@ -39,10 +39,11 @@ def draw(server, number, names):
         return base64.b64encode(client.get(server.address + job["pictures"][0]["url"], timeout=300).content).decode()
 
 
-def test_four_clients_with_a_scan_between_draw_what_one_draws(server, networks):
-    """4 clients × 10 requests over 6 networks; both APIs; a scan and a progress call all the time."""
+@pytest.mark.parametrize("requested", [16, pytest.param(80, marks=pytest.mark.long)])
+def test_four_clients_with_a_scan_between_draw_what_one_draws(server, networks, requested):
+    """4 clients, 6 networks, both APIs; a scan and a progress call all the time."""
     server.post("/sdapi/v1/refresh-loras")
-    alone = [draw(server, number, networks) for number in range(40)]
+    alone = [draw(server, number, networks) for number in range(requested)]
     over = threading.Event()
 
     def disturb():
@@ -54,11 +55,11 @@ def test_four_clients_with_a_scan_between_draw_what_one_draws(server, networks):
     disturber.start()
     try:
         with ThreadPoolExecutor(4) as clients:
-            together = list(clients.map(lambda number: draw(server, number, networks), range(40)))
+            together = list(clients.map(lambda number: draw(server, number, networks), range(requested)))
     finally:
         over.set()
         disturber.join()
-    assert [number for number in range(40) if alone[number] != together[number]] == []
+    assert [number for number in range(requested) if alone[number] != together[number]] == []
 
 
 def test_the_queue_has_an_end(server):
@@ -92,7 +93,7 @@ def test_what_is_kept_has_an_end(server, monkeypatch):
 def test_skip_leaves_one_batch_out(server):
     """Two batches: the first is skipped, the second is drawn."""
     with ThreadPoolExecutor(1) as client:
-        fields = {"prompt": "x", "steps": 60, "n_iter": 2, "batch_size": 2, "seed": 5}
+        fields = {"prompt": "x", "steps": 30, "n_iter": 2, "batch_size": 2, "seed": 5}
         answer = client.submit(server.post, "/sdapi/v1/txt2img", json=fields)
         while server.get("/sdapi/v1/progress").json()["progress"] == 0:
             time.sleep(0.02)

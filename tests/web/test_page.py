@@ -167,8 +167,11 @@ def test_whose_session_has_ended_gets_a_form(browser, closed):
     assert watched.faults == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 900, 390])
+SEEN = [(1440, "light"), (900, "dark"), (390, "dark")]  # every width and both schemes; the other pairs are for the long run
+OTHERS = [(1440, "dark"), (900, "light"), (390, "light")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [*SEEN, *(pytest.param(*pair, marks=pytest.mark.long) for pair in OTHERS)])
 def test_everybody_can_use_it(browser, server, scheme, width):
     """axe-core finds no fault, nothing is wider than the window, and the keyboard reaches everything in the order of the page."""
     watched = Watched(browser, server.address, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
