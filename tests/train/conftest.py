@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loraloom import plotting
 from loraloom.bases.nano.model import load
 from loraloom.train import TrainConfig
 
@@ -18,6 +19,26 @@ sys.path.append(str(Path(__file__).parent.parent / "contract"))  # support.py
 @pytest.fixture(scope="session")
 def nano() -> Any:
     return load()
+
+
+class Pixel:
+    """A figure that is drawn at once."""
+
+    @staticmethod
+    def savefig(path: Path, **_: Any) -> None:
+        Image.new("RGB", (1, 1)).save(path, "png")
+
+
+@pytest.fixture
+def real_plots() -> None:
+    """For tests that look at a run's plot."""
+
+
+@pytest.fixture(autouse=True)
+def _plots_of_one_pixel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib draws for 0.12 s, which is longer than most runs here; the file is written as ever."""
+    if "real_plots" not in request.fixturenames:
+        monkeypatch.setattr("loraloom.train.run.draw_loss", lambda path, *_: plotting.save(Pixel(), path))
 
 
 @pytest.fixture

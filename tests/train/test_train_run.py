@@ -167,6 +167,7 @@ def test_metadata_says_what_other_tools_read(job: Job, nano: Any) -> None:
     assert str(result.path.parent) not in json.dumps(dict(told))  # no paths of ours in a file that is shared
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_a_run_shows_how_it_goes(job: Job, nano: Any) -> None:
     seen: list[Progress] = []
 
