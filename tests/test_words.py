@@ -13,7 +13,7 @@ from loraloom.errors import LoraError, NotSupported
 from loraloom.web.api.models import ExtractRequest
 
 SOURCE = Path(loraloom.__file__).parent
-SHARED = [*SOURCE.glob("combine/**/*.py"), *SOURCE.glob("dialects/**/*.py"), SOURCE / "extracting.py", SOURCE / "session.py"]
+SHARED = [*SOURCE.glob("combine/**/*.py"), *SOURCE.glob("dialects/**/*.py"), *SOURCE.glob("session/*.py"), SOURCE / "extracting.py"]
 
 
 def trees(paths):
