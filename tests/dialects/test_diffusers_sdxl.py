@@ -79,7 +79,13 @@ def test_every_name_of_a_full_size_file_means_the_same_module_to_diffusers(spell
 
 
 # What is left out of a file changes kohya's names; of PEFT's, whole components are left out alike.
-FILES = [*(("kohya", which) for which in PICKS), ("peft", "everything"), ("peft", "second text encoder only")]
+FILES = [
+    *(("kohya", which) for which in PICKS),
+    *(
+        pytest.param("peft", which, marks=() if which in ("everything", "second text encoder only") else pytest.mark.long)
+        for which in PICKS
+    ),
+]
 
 
 @pytest.mark.parametrize(("dialect", "which"), FILES)

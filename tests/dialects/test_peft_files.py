@@ -59,12 +59,19 @@ def pipeline(clean):
 
 
 # A folder of a UNet alone is another layout, whatever type is in it.
-LAYOUTS = [*((config, True) for config in CONFIGS), ("lora", False), ("loha", False)]
+LAYOUTS = [
+    pytest.param(
+        config,
+        text,
+        id=f"{config}-{'with text encoder' if text else 'unet only'}",
+        marks=() if text or config in ("lora", "loha") else pytest.mark.long,
+    )
+    for text in (True, False)
+    for config in CONFIGS
+]
 
 
-@pytest.mark.parametrize(
-    ("config", "text"), LAYOUTS, ids=[f"{config}-{'with text encoder' if text else 'unet only'}" for config, text in LAYOUTS]
-)
+@pytest.mark.parametrize(("config", "text"), LAYOUTS)
 def test_what_peft_saves_loads_here_with_its_output(clean, before, pipeline, tmp_path, config, text):
     """Its OFT sums overlapping patches on kernels of several points, which is no change of a weight: those are left out."""
     targets = [name for name in UNET if config != "oft" or not name.startswith("conv")]

@@ -71,9 +71,9 @@ def assert_as_straight(straight: dict[str, Any], others: list[dict[str, Any]]) -
 
 
 def test_a_run_killed_at_a_write_or_at_any_moment_equals_a_straight_one(tmp_path: Path, pictures: Path) -> None:
-    straight, others = killed(tmp_path, pictures, "--writes", str(random.randint(1, 60)), "--random", "1")
+    straight, others = killed(tmp_path, pictures, "--writes", *map(str, random.sample(range(1, 61), 2)), "--random", "3")
     assert_as_straight(straight, others)
-    assert sum(other["kills"] for other in others) >= 2  # most go on after a second one, too
+    assert sum(other["kills"] for other in others) >= 5  # most go on after a second one, too
 
 
 @pytest.mark.long

@@ -45,8 +45,9 @@ class Trainable(nn.Module):
         self._samples: Sequence[Sample] = ()  # of the pass that runs; its backward pass may run layers again
         self._awake: set[Target] = set()
         self._adapters: dict[Target, Adapter] = {}
+        device = view.device  # diffusers looks through all modules for it
         for target, adapter in adapters.items():
-            own = {field: nn.Parameter(tensor.to(view.device, torch.float32)) for field, tensor in adapter.trainable().items()}
+            own = {field: nn.Parameter(tensor.to(device, torch.float32)) for field, tensor in adapter.trainable().items()}
             for field, parameter in own.items():
                 self.register_parameter(_slot(target, field), parameter)
             self._adapters[target] = adapter.with_tensors(own)
