@@ -56,10 +56,10 @@ def test_sigterm_ends_a_long_job_within_ten_seconds(tmp_path):
     with command(tmp_path) as (address, process):
         requests.post(f"{address}/sdapi/v1/txt2img", json={"prompt": "x", "steps": 1}, timeout=TIMEOUT)  # torch is loaded
         long = requests.post(f"{address}/api/v1/jobs", json={"prompt": "long", "steps": 200, "pictures": 100}, timeout=TIMEOUT).json()
-        waiting = requests.post(f"{address}/api/v1/jobs", json={"prompt": "x"}, timeout=TIMEOUT).json()
         events = requests.get(f"{address}/api/v1/events", stream=True, timeout=TIMEOUT)
         while requests.get(f"{address}/api/v1/jobs/{long['id']}", timeout=TIMEOUT).json()["step"] < 1:
             time.sleep(0.1)
+        waiting = requests.post(f"{address}/api/v1/jobs", json={"prompt": "x"}, timeout=TIMEOUT).json()
         assert waiting["place"] == 1
         start = time.monotonic()
         process.send_signal(signal.SIGTERM)
