@@ -25,13 +25,17 @@ def modules(stack: Stack, base: Base, goal: Goal, weights: Weights | None, compo
     None and for what cannot be of the goal's type.
     """
     wanted = frozenset(base.components if components is None else components)
+
+    def work(item: tuple[Layer, Weighted]) -> tuple[Layer, Module]:
+        layer, parts = item
+        return layer, _module(layer, parts, goal, weights)
+
+    def light(item: tuple[Layer, Weighted]) -> bool:
+        layer, parts = item
+        return not goal.exact and low_rank(layer, [adapter for adapter, _ in parts])  # exact: copies alone, which wait for memory
+
     summands = ((layer, parts_of(stack, layer)) for layer in base.layers if layer.target.component in wanted)
-    found = in_order(
-        lambda item: (item[0], _module(*item, goal, weights)),
-        (item for item in summands if item[1]),
-        lambda item: not goal.exact and low_rank(item[0], [adapter for adapter, _ in item[1]]),  # exact: copies, no products
-    )
-    for layer, module in found:
+    for layer, module in in_order(work, ((layer, parts) for layer, parts in summands if parts), light):
         if goal.exact or module.norm or module.adapter.bias is not None or layer.kind == "norm":
             yield module
 

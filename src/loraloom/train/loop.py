@@ -155,7 +155,7 @@ def _stepper(config: TrainConfig, checked: Preflight, seen: View, shelf: Store, 
     rates = {item.layer.target: item.rate for item in planned}
     network = Trainable(seen, base, adapters, rates=rates, dropout=Dropout.of(job))
     updates = make(parameter_groups(network, job), job)
-    check_that_it_survives(job, seen.device)
+    check_that_it_survives(job, seen.device)  # preflight could only guess the device
     latents, texts = _encoded(job, seen, checked.dataset, shelf, tell)
     process = Process.of(seen.prediction, seen.alphas_cumprod, zero_terminal_snr=job.zero_terminal_snr)
     scaler, average = precision.scaler(job, seen), Average(network, job.ema) if job.ema else None
