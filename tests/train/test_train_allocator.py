@@ -18,10 +18,10 @@ import torch
 from loraloom.train.allocator import kept_memory
 
 def faults(rounds):
-    "Page faults of taking, filling and freeing three blocks as large as a layer's outputs."
+    "Page faults of taking, filling and freeing three blocks, larger than glibc ever keeps by itself (32 MiB, mallopt(3))."
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(rounds):
-        kept = [torch.ones(10 * 2**20 // 4) for _ in range(3)]
+        kept = [torch.ones(33 * 2**20 // 4) for _ in range(3)]
         del kept
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -31,10 +31,9 @@ def held():
 
 torch.set_num_threads(1)
 torch.ones(1)
-found = {"default": faults(1), "before": held()}
+found = {"default": faults(20), "before": held()}
 with kept_memory():
-    faults(2)
-    found |= {"inside": faults(10), "held": held()}
+    found |= {"inside": faults(20), "held": held()}
 found |= {"after": held()}
 with suppress(ValueError), kept_memory():
     faults(1)
@@ -50,8 +49,10 @@ def told() -> dict[str, Any]:
 
 
 def test_freed_memory_is_used_again(told: dict[str, Any]) -> None:
-    assert told["inside"] <= told["default"] / 10  # in ten rounds, and of one
-    assert told["held"] - told["before"] > 25 * MIB
+    assert (
+        told["inside"] <= told["default"] / 4
+    )  # by default every round takes its pages anew; inside the first does, and the next one or two as free blocks lie
+    assert told["held"] - told["before"] > 90 * MIB
 
 
 def test_it_is_given_back_after_an_error_too(told: dict[str, Any]) -> None:
