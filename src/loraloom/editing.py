@@ -62,7 +62,7 @@ def edit(
     nothing, BaseError and MatchError where the modules are not known or none would stay, WriteFailed.
     """
     if not changes and not only:
-        raise SettingsError("nothing is to be changed; give metadata to --set or --unset, or the parts that stay with --only")
+        raise SettingsError("nothing is to be changed; give metadata, or the parts that stay", fields=("set", "unset", "only"))
     header, target = _header(source), _target(source, output, overwrite=overwrite)
     metadata = _changed(header, changes or {})
     cut = _cut(header, only, base) if only else _Cut(frozenset(header.entries))
@@ -146,7 +146,7 @@ def _cut(header: Header, only: Sequence[str], base: Base | None) -> _Cut:
     base = base or (by_family(found.family) if found.family else None)
     if base is None:
         said = "does not say what base it was made for" if found.title == UNKNOWN else f"was made for {found.title}"
-        raise BaseError(f"{header.path.name} {said}; which tensors belong to which part is not known here. Name a base with --base")
+        raise BaseError(f"{header.path.name} {said}; which tensors belong to which part is not known here: name a base", fields=("base",))
     parts = {word: part(word, base) for word in only}
     match = dialects.match(header, base)
     owners = {key: base.by_target[target].place for target, keys in match.groups.items() for key in keys}

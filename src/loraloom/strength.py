@@ -62,7 +62,12 @@ class Place:
 
     @property
     def is_text(self) -> bool:
-        return self.component.startswith("text_encoder")
+        return is_text_encoder(self.component)
+
+
+def is_text_encoder(component: str) -> bool:
+    """Whether a component reads text: `text_encoder`, `text_encoder_2`, ... in diffusers' names."""
+    return component.startswith("text_encoder")
 
 
 # Every place that differs for the rule "which number counts", block numbers aside.

@@ -69,7 +69,7 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, pictures: Path) 
     words = "--lr 1e-3 --text-encoder-lr 1e-4 --sample one --sample two --conv-rank 4 --tucker --type lora --license MIT"
     assert CliRunner().invoke(app, [str(pictures), *words.split()]).exit_code == 0
     config = jobs[0]
-    assert (config.learning_rate, config.text_encoder_learning_rate, config.components) == (1e-3, 1e-4, ("unet", "text_encoder"))
+    assert (config.learning_rate, config.text_encoder_learning_rate) == (1e-3, 1e-4)
     assert (config.sample_prompts, config.conv_rank, config.tucker, config.license) == (("one", "two"), 4, True, "MIT")
 
 

@@ -30,7 +30,10 @@ P = Path("pictures")
         ({"pictures": P, "caption_dropout": 2}, ["caption_dropout = 2"]),
         ({"pictures": P, "tucker": True}, ["conv_rank above 0"]),
         ({"pictures": P, "type": "lroa"}, ["'lroa'", 'did you mean "lora"']),
-        ({"pictures": P, "text_encoder_learning_rate": 1e-5}, ["no text encoder is in components"]),
+        (
+            {"pictures": P, "components": ("unet",), "text_encoder_learning_rate": 1e-5},
+            ["components has no text encoder", "te names them all"],
+        ),
         ({"pictures": P, "dtype": "float8"}, ["dtype = 'float8'"]),
         ({"pictures": P, "rank": 0, "steps": 0}, ["rank = 0", "steps = 0"]),
     ],
@@ -67,6 +70,28 @@ def test_what_is_given_counts_and_alpha_follows_the_rank() -> None:
 
 
 @pytest.mark.parametrize(
+    ("base", "values", "components"),
+    [
+        (SDXL, {}, "unet"),
+        (SDXL, {"text_encoder_learning_rate": 1e-5}, "unet text_encoder text_encoder_2"),
+        (SD1, {"preset": "character"}, "unet text_encoder"),
+        (SDXL, {"preset": "character", "text_encoder_learning_rate": 1e-5}, "unet text_encoder text_encoder_2"),
+        (SDXL, {"components": ("te",)}, "text_encoder text_encoder_2"),
+        (SDXL, {"components": ("text_encoder_2", "unet", "te"), "text_encoder_learning_rate": 1e-5}, "text_encoder_2 unet text_encoder"),
+    ],
+)
+def test_a_rate_for_text_encoders_and_te_mean_all_that_the_base_has(base, values: dict[str, object], components: str) -> None:
+    assert resolve(TrainConfig.model_validate({"pictures": P} | values), base).components == tuple(components.split())
+
+
+def test_a_component_that_the_base_does_not_have_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match='has no text_encoder_2; did you mean "text_encoder"'):
+        resolve(TrainConfig(pictures=P, components=("unet", "text_encoder_2")), SD1)
+    with pytest.raises(SettingsError, match="has no x; it has unet, text_encoder"):
+        resolve(TrainConfig(pictures=P, components=("x",)), SD1)
+
+
+@pytest.mark.parametrize(
     ("values", "name"),
     [
         ({"trigger": "zvz"}, "zvz.safetensors"),
@@ -78,11 +103,6 @@ def test_what_is_given_counts_and_alpha_follows_the_rank() -> None:
 )
 def test_the_output_always_has_a_name_with_the_ending(values: dict[str, object], name: str) -> None:
     assert resolve(TrainConfig.model_validate({"pictures": P} | values), NANO).output == Path(name)
-
-
-def test_a_component_that_the_base_lacks_is_refused_with_both() -> None:
-    with pytest.raises(SettingsError, match=r"no text_encoder_2; it has unet, text_encoder"):
-        resolve(TrainConfig(pictures=P, components=("text_encoder_2",)), SD1)
 
 
 @pytest.mark.parametrize(

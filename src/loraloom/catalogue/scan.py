@@ -76,7 +76,7 @@ def scan(folders: Iterable[Path]) -> tuple[Item, ...]:
     for folder in given:
         if not folder.is_dir():
             near = suggestion(folder.name, _folders_beside(folder))
-            raise NotFound(f"{folder}: there is no such folder of LoRAs{near}; see --lora-folder and the setting lora_folders")
+            raise NotFound(f"{folder}: there is no such folder of LoRAs{near}; see the setting lora_folders", fields=("lora_folder",))
         for real, item in _walk(folder, inside, visited):
             found.setdefault(real, item)
     return tuple(found.values())

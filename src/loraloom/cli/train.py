@@ -43,8 +43,6 @@ def _job(path: Path | None, options: dict[str, Any]) -> TrainConfig:
     """The file's job, if there is one, with these options in place of its own; an error says the line of what is wrong in the file."""
     file = JobFile.read(path) if path is not None else None
     values = (file.anchored() if file else {}) | options
-    if "text_encoder_learning_rate" in values and "components" not in values:
-        values["components"] = ("unet", "text_encoder")
     return read_config(values, lambda name: file.where(name) if file and name not in options else "")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from loraloom.bases import Base
 from loraloom.lorafile import Embeddings
+from loraloom.strength import is_text_encoder
 from loraloom.tensorfile import Header
 
 if TYPE_CHECKING:
@@ -65,5 +66,5 @@ def _component(part: str, shape: tuple[int, ...], base: Base) -> tuple[str, str]
 
 
 def _widths(base: Base) -> Iterator[tuple[str, int]]:
-    names = [name for name in base.components if name.startswith("text_encoder")]
+    names = [name for name in base.components if is_text_encoder(name)]
     yield from zip(names, base.text_widths, strict=True)

@@ -11,7 +11,7 @@ from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
 from loraloom.lazy import torch
-from loraloom.strength import Place
+from loraloom.strength import Place, is_text_encoder
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -113,7 +113,7 @@ def _cheapest(
         rest = [entry for entry in entries if id(entry) in changing]
         # A type that reads the base's weight or output must find it untouched, so nothing else may be merged under it.
         whole = any(entry.adapter.reads_weight for entry in entries)
-        evaluations = 2 if target.component.startswith("text_encoder") else steps
+        evaluations = 2 if is_text_encoder(target.component) else steps
         if (
             steady
             and not (whole and rest)
@@ -153,7 +153,7 @@ def _rank(adapter: Adapter) -> int:
 
 def _tokens(pipeline: Any, target: Target) -> int:
     """Positions of one picture at this module: 77 in text encoders, a quarter of the latents in the denoiser, between its levels."""
-    if target.component.startswith("text_encoder"):
+    if is_text_encoder(target.component):
         return 77
     side = getattr(getattr(getattr(pipeline, target.component, None), "config", None), "sample_size", None)
     return max(1, side * side // 4) if isinstance(side, int) else 1024

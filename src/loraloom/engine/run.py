@@ -11,6 +11,7 @@ from loraloom.engine.steps import Steps
 from loraloom.engine.strengths import Strengths
 from loraloom.engine.text import Text
 from loraloom.lazy import torch
+from loraloom.strength import is_text_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Run:
             undo.callback(self._steps.restore)
             self._steps.watch()
             for name, part in parts.items():
-                if name.startswith("text_encoder"):
+                if is_text_encoder(name):
                     if not self._mixture.one and name in self._strengths:
                         undo.callback(before_calls(part, self._before_encoder(name)))
                 elif self._varies or not self._mixture.one:

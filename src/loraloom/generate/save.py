@@ -38,7 +38,9 @@ def save_png(image: "Image", path: str | Path, text: str, *, key: str = "paramet
         else:
             _name(temporary, path)
     except FileExistsError as error:
-        raise WriteFailed(f"{path} is there already and was not touched; give another name, or --overwrite") from error
+        raise WriteFailed(
+            f"{path} is there already and was not touched; give another name, or overwrite it", fields=("overwrite",)
+        ) from error
     except OSError as error:
         raise WriteFailed(f"{path}: could not be written: {error.strerror or error}; {_advice(error)}. Nothing half is left") from error
     finally:

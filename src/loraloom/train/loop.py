@@ -13,6 +13,7 @@ from loraloom import dialects
 from loraloom.bases import Base
 from loraloom.errors import SettingsError, WriteFailed
 from loraloom.lorafile import LoraFile
+from loraloom.strength import is_text_encoder
 from loraloom.train import checkpoint, precision
 from loraloom.train.allocator import kept_memory
 from loraloom.train.average import Average
@@ -177,7 +178,7 @@ def _encoded(job: ResolvedConfig, seen: View, dataset: Dataset, shelf: Store, te
     """What the VAE makes of pictures, and what the text encoder makes of captions if it rests."""
     total = len(dataset.pictures)
     latents = Latents.prepare(seen, dataset, job, shelf, done=lambda count: tell(Progress("encode", count, total)))
-    if any(name.startswith("text_encoder") for name in job.components):
+    if any(map(is_text_encoder, job.components)):
         return latents, None
     kept = tuple(picture.caption for picture in dataset.pictures) if Wording.of(job).is_fixed else ()
     return latents, TextCache(seen, (*kept, *([""] if job.caption_dropout else [])), shelf)

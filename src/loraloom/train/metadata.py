@@ -7,6 +7,7 @@ from typing import Any
 
 from loraloom.adapters import Norm
 from loraloom.bases import Base
+from loraloom.strength import is_text_encoder
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.dataset import Dataset
 from loraloom.train.loss import Prediction
@@ -78,7 +79,7 @@ def _network(config: ResolvedConfig) -> dict[str, str]:
 
 def _optimisation(config: ResolvedConfig) -> dict[str, str]:
     denoiser, text = (
-        config.learning_rate_of(name) if any(part.startswith("text_encoder") == is_text for part in config.components) else 0.0
+        config.learning_rate_of(name) if any(is_text_encoder(part) == is_text for part in config.components) else 0.0
         for name, is_text in (("unet", False), ("text_encoder", True))
     )
     return {

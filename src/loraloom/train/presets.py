@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.train.defaults import Defaults
+from loraloom.train.defaults import TEXT_ENCODERS, Defaults
 from loraloom.train.optimizers.known import Known
 
 _RATES = {"learning_rate", "text_encoder_learning_rate"}
@@ -27,7 +27,7 @@ PRESETS: Mapping[str, tuple[Choice, ...]] = {
         Choice("steps", lambda of: of.steps * 4 // 3, "a style is in every part of every picture and takes longer than one subject"),
     ),
     "character": (
-        Choice("components", lambda _: ("unet", "text_encoder"), "the trigger becomes a name, with a meaning of its own"),
+        Choice("components", lambda _: ("unet", TEXT_ENCODERS), "the trigger becomes a name, with a meaning of its own"),
         Choice(
             "text_encoder_learning_rate",
             lambda of: of.learning_rate * min(0.2, of.text_encoder),

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from loraloom.errors import NotSupported
+from loraloom.strength import is_text_encoder
 from loraloom.train.view import View
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def recomputed(seen: View, components: tuple[str, ...]) -> Iterator[None]:
 
     Raises NotSupported for a component that cannot.
     """
-    wanted = {name: root for name, root in seen.components.items() if name in components or not name.startswith("text_encoder")}
+    wanted = {name: root for name, root in seen.components.items() if name in components or not is_text_encoder(name)}
     modules = [module for root in wanted.values() for module in root.modules() if hasattr(module, "gradient_checkpointing")]
     before = [(module, module.gradient_checkpointing, module.training) for module in modules]
     try:

@@ -62,7 +62,7 @@ def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> 
     own = by_family(found.family) if found.family else None
     against = base or own
     if against is None:
-        raise BaseError(f"{path.name}: {_made_for(found)}; there is no table of its modules here. Name a base with --base")
+        raise BaseError(f"{path.name}: {_made_for(found)}; there is no table of its modules here: name a base", fields=("base",))
     files = [held(part, against) for part in parts]
     fitting = [each for each in files if not each.problem]
     unused = [unused for each in fitting for unused in each.unused]

@@ -17,7 +17,7 @@ from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import NetworkReport, count_components
 from loraloom.errors import BadTensor, EngineError, FileError, NothingApplied, NotSupported, UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
-from loraloom.strength import Place
+from loraloom.strength import Place, is_text_encoder
 from loraloom.tensorfile import Header, open_tensors, require_finite
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PeftNames = Callable[[str, "Module", "Mapping[str, Tensor]"], "dict[str, Tensor]
 
 def place_of(component: str) -> Place:
     """Any place of the component: without block keys, all have the same strength."""
-    return Place(component, None if component.startswith("text_encoder") else "mid")
+    return Place(component, None if is_text_encoder(component) else "mid")
 
 
 @dataclass(frozen=True)

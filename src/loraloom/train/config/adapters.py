@@ -23,7 +23,7 @@ class AdapterFields(BaseModel):
     dora: bool = Field(False, description="a magnitude for each output beside the direction (DoRA), around any type")
     rslora: bool = Field(False, description="alpha/√rank instead of alpha/rank (rsLoRA); files say it as a larger alpha")
     components: Annotated[tuple[str, ...], Flags("--component")] = Field(
-        ("unet",), min_length=1, description="what is trained: unet, text_encoder, text_encoder_2"
+        ("unet",), min_length=1, description="what is trained: unet, text_encoder, text_encoder_2; te is every text encoder of the base"
     )
     targets: Annotated[tuple[str, ...], Flags("--target")] = Field(
         (),

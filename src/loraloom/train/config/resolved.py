@@ -2,16 +2,18 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from pydantic import model_validator
 
 from loraloom.bases import Base
-from loraloom.errors import SettingsError
+from loraloom.errors import SettingsError, suggestion
+from loraloom.strength import is_text_encoder
 from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
-from loraloom.train.defaults import DEFAULTS, Scheduler
+from loraloom.train.defaults import DEFAULTS, TEXT_ENCODERS, Scheduler
 from loraloom.train.optimizers.known import known
 from loraloom.train.presets import preset_values
 
@@ -53,7 +55,7 @@ class ResolvedConfig(TrainConfig):
         return self.learning_rate * self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def learning_rate_of(self, component: str) -> float:
-        return self.text_encoder_learning_rate if component.startswith("text_encoder") else self.learning_rate
+        return self.text_encoder_learning_rate if is_text_encoder(component) else self.learning_rate
 
     @property
     def per_step(self) -> int:
@@ -69,9 +71,8 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         raise SettingsError(f"training {base.title} is not possible yet; families that train are {', '.join(DEFAULTS)}")
     optimizer = known(config.optimizer)
     given = preset_values(config.preset, defaults, optimizer) | config.said()
-    unknown = [name for name in given.get("components", config.components) if name not in base.components]
-    if unknown:
-        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}; it has {', '.join(base.components)}")
+    if "text_encoder_learning_rate" in config.said():
+        given = {"components": (*config.components, TEXT_ENCODERS)} | given
     side = given.get("resolution", base.resolution)
     step = given.get("bucket_step", _LARGE_STEP if side >= _LARGE else _SMALL_STEP)
     steps = given.get("steps", defaults.steps)
@@ -81,6 +82,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     save_every = given.get("save_every", max(1, steps // 10))
     decided = {
         "base": base.family,
+        "components": _components(given.pop("components", config.components), base),
         "rank": rank,
         "alpha": float(rank),
         "conv_alpha": float(given.get("conv_rank") or rank),
@@ -101,6 +103,16 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "validate_every": save_every,
     }
     return ResolvedConfig.model_validate(decided | given | {"output": _output(config)})
+
+
+def _components(words: Sequence[str], base: Base) -> tuple[str, ...]:
+    """The base's components that are meant, each once; raises SettingsError for one that it does not have."""
+    texts = tuple(name for name in base.components if is_text_encoder(name))
+    meant = tuple(dict.fromkeys(name for word in words for name in (texts if word == TEXT_ENCODERS else (word,))))
+    if unknown := [name for name in meant if name not in base.components]:
+        hint = suggestion(unknown[0], base.components) or f"; it has {', '.join(base.components)}"
+        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}{hint}")
+    return meant
 
 
 def _output(config: TrainConfig) -> Path:

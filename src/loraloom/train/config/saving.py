@@ -30,7 +30,7 @@ def save_config(job: ResolvedConfig, path: Path, *, given: Collection[str] = (),
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"{path}: a job is written as a .toml or .json file")
     if path.exists() and not overwrite:
-        raise WriteFailed(f"{path} is there already and was not touched; give another name, or --overwrite")
+        raise WriteFailed(f"{path} is there already and was not touched; give another name, or overwrite it", fields=("overwrite",))
     values = _values(job, path.resolve().parent)
     idle = _idle(values) | (WHICH_ADAPTERS if job.warm_start is not None and not WHICH_ADAPTERS & set(given) else set())
     text = (
@@ -67,12 +67,13 @@ def _plain(value: Any, folder: Path) -> Any:
 
 def _idle(values: dict[str, Any]) -> set[str]:
     """Decided values that a job must not give, because they have no effect in it: an alpha of convolutions that are not trained."""
-    given, left, before = {"pictures": values["pictures"]}, set(values), -1
+    given, before = {"pictures": values["pictures"]}, 0
     while len(given) != before:  # one value may be what another one waits for
         before = len(given)
-        given |= {name: values[name] for name in values if name in left and _accepted(given | {name: values[name]})}
-        left -= given.keys()
-    return left
+        for name in [name for name in values if name not in given]:
+            if _accepted(given | {name: values[name]}):
+                given[name] = values[name]
+    return values.keys() - given.keys()
 
 
 def _accepted(values: dict[str, Any]) -> bool:

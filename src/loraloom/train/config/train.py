@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from loraloom.errors import SettingsError, suggestion
+from loraloom.strength import is_text_encoder
 from loraloom.train.config.adapters import AdapterFields
 from loraloom.train.config.captions import CaptionFields
 from loraloom.train.config.course import CourseFields
@@ -18,6 +19,7 @@ from loraloom.train.config.pictures import PictureFields
 from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
 from loraloom.train.config.rule import Rule, read_rule
 from loraloom.train.config.validation import ValidationFields
+from loraloom.train.defaults import TEXT_ENCODERS
 from loraloom.train.presets import PRESETS
 
 # As the command's help shows them.
@@ -45,8 +47,8 @@ class TrainConfig(
     def _consistent(self) -> Self:
         if self.conv_rank == 0 and (self.conv_alpha is not None or self.tucker) and not self.targets:
             raise ValueError("conv_alpha and tucker need a conv_rank above 0, or targets")
-        if self.text_encoder_learning_rate is not None and not any(name.startswith("text_encoder") for name in self.components):
-            raise ValueError("text_encoder_learning_rate is set, but no text encoder is in components")
+        if self.text_encoder_learning_rate is not None and "components" in self.model_fields_set and not self._names_text_encoder:
+            raise ValueError(f"text_encoder_learning_rate is set, but components has no text encoder; {TEXT_ENCODERS} names them all")
         if self.validation and self.validation_share:
             raise ValueError("validation and validation_share exclude one another: is a folder meant, or a part of the pictures?")
         if self.validate_every is not None and not (self.validation or self.validation_share):
@@ -70,6 +72,10 @@ class TrainConfig(
         if self.regularization_weight != 1 and not self.regularization:
             raise ValueError("regularization_weight needs regularization pictures")
         return self
+
+    @property
+    def _names_text_encoder(self) -> bool:
+        return any(name == TEXT_ENCODERS or is_text_encoder(name) for name in self.components)
 
     def said(self) -> dict[str, Any]:
         """What this job says itself, by field: neither a default nor None."""
