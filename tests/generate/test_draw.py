@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DDIMScheduler
 
 from loraloom.bases.nano.model import load
@@ -55,6 +56,18 @@ def test_the_pipeline_is_left_as_it_was(nano):
         drawn(nano, [Shot("a cat", 1)], Style(2, sampler="Euler"), clock=Clock(2, interrupt))
     assert nano.scheduler is before
     assert own_sampler(nano) == "DDIM"
+
+
+def test_a_vae_in_another_dtype_than_the_denoiser_decodes_and_is_left_as_it_was():
+    mixed = load()
+    before = next(draw(mixed, [Shot("a cat", 1)], Style(2)))
+    mixed.unet.to(torch.bfloat16), mixed.text_encoder.to(torch.bfloat16)
+    after = next(draw(mixed, [Shot("a cat", 1)], Style(2)))
+    assert np.abs(np.asarray(before, float) - np.asarray(after, float)).mean() < 4  # of 255: the same picture, less exactly
+    assert "decode" not in vars(mixed.vae)
+    mine = vars(mixed.vae)["decode"] = mixed.vae.decode  # a compiled one, say
+    next(draw(mixed, [Shot("a cat", 1)], Style(2)))
+    assert vars(mixed.vae)["decode"] is mine
 
 
 def test_progress_counts_every_step_of_every_picture(nano):

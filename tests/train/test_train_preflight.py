@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import torch
 from support import network
 from typer.testing import CliRunner
 
@@ -18,7 +20,7 @@ from loraloom.errors import DatasetError, SettingsError
 from loraloom.generate.unopened import look
 from loraloom.lorafile import LoraFile
 from loraloom.session import Session
-from loraloom.train import TrainConfig, train
+from loraloom.train import TrainConfig, estimate, train
 from loraloom.train.preflight import Known, preflight
 from loraloom.train.trainable import Trainable, fresh
 from loraloom.train.view import view
@@ -128,6 +130,22 @@ def test_the_estimate_grows_with_what_takes_memory(job: Job) -> None:
     assert small < total(resolution=512, batch=1) < total(resolution=512, batch=4)
     assert small < total(resolution=256, batch=1, rank=512)
     assert small < total(resolution=256, batch=1, components=("unet", "text_encoder"))
+
+
+def test_a_run_that_is_larger_than_the_memory_says_so_and_what_would_help(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Known(weights=10**9)
+    monkeypatch.setattr(estimate, "free", lambda _: 5 * 10**9)
+    said = preflight(job(resolution=512, batch=2), SD1, large).facts.notes
+    assert [note for note in said if "of memory" in note] == [
+        "the run takes about 9.7 GB of memory, by estimate, and 5.0 GB are free; "
+        "less is taken with --batch 1 --accumulate 2, --checkpointing, --base-dtype bfloat16, a --resolution below 512"
+    ]
+    small = job(resolution=64, batch=1, checkpointing=True, base_dtype="bfloat16")
+    assert not any("of memory" in note for note in preflight(small, SD1, large).facts.notes)
+
+
+def test_what_is_free_is_some_of_the_computers_memory() -> None:
+    assert 2**20 < estimate.free(torch.device("cpu")) < psutil.virtual_memory().total
 
 
 def test_a_base_is_known_by_its_folder(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from loraloom.bases.sd1.model import StableDiffusion
 from loraloom.engine import Engine
 from loraloom.errors import DatasetError, NotSupported, SettingsError, TrainingError, UnknownFormat
 from loraloom.lorafile import Mix
+from loraloom.session import Session
 from loraloom.strength import Strength
-from loraloom.train import Progress, TrainConfig, TrainingStopped, train
+from loraloom.train import Progress, TrainConfig, TrainingStopped, run, train
 from loraloom.train.identity import fingerprint
 from loraloom.train.trainable import Trainable
 
@@ -188,6 +189,37 @@ def test_a_run_shows_how_it_goes(job: Job, nano: Any) -> None:
         assert Image.open(path).width > 300
     left = {path.name for path in result.path.parent.iterdir()}
     assert left == {"zvz.safetensors", "zvz-000004.safetensors", "zvz.log.jsonl", "zvz.loss.png", "zvz.samples"}
+
+
+def test_sample_pictures_are_as_large_as_those_that_are_learned(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def save(folder: Path, _: int, drawn: Sequence[Image.Image], __: Any) -> Path:
+        sizes.extend(each.size for each in drawn)
+        return folder
+
+    monkeypatch.setattr(run, "save_row", save)
+    output = tmp_path / "o"
+    Session().train(TrainConfig(pictures=pictures, base="nano", output=output, steps=1, resolution=44, sample_prompts=("zvz",)))
+    assert sizes == [(40, 40)]  # drawn pictures have sides of whole eights
+
+
+@pytest.mark.parametrize("base_dtype", ["bfloat16", "float32"])
+def test_a_base_held_in_another_dtype_draws_sample_pictures(pictures: Path, tmp_path: Path, base_dtype: str) -> None:
+    values: dict[str, Any] = {"steps": 1, "base_dtype": base_dtype, "sample_prompts": ("zvz",)}
+    result = Session().train(TrainConfig(pictures=pictures, base="nano", output=tmp_path / "o", **values))
+    assert (len(result.samples), [note for note in result.notes if "sample" in note]) == (1, [])
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("the GPU is full"), ValueError("what is this"), MemoryError("no more")])
+def test_a_run_outlives_drawing_that_fails(job: Job, nano: Any, error: Exception) -> None:
+    def draw(*_: Any) -> Any:
+        raise error
+
+    result = train(job(steps=3, sample_prompts=("zvz",), sample_every=1), nano, NANO, draw=draw)
+    assert result.steps == 3
+    told = f"no sample pictures: drawing them failed: {type(error).__name__}: {error}"
+    assert [note for note in result.notes if "sample" in note] == [told]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

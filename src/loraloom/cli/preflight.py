@@ -89,7 +89,7 @@ def _needs(facts: "Facts") -> Iterator[tuple[str, str]]:
             "the program": memory.program,
         }
         told = joined(*(f"{name} {size(count)}" for name, count in parts.items()))
-        yield "memory", f"about {size(memory.total)}, an estimate: {told}"
+        yield "memory", f"about {size(memory.total)}, an estimate: {told}; {size(facts.free)} are free"
     disk = facts.disk
     cache = f", {size(disk.cache)} of them for the cache" if disk.cache else ""
     yield "disk", f"about {size(disk.needed)}{cache}; {size(disk.free)} are free"

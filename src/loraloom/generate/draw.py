@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loraloom.errors import NotSupported, SettingsError
+from loraloom.generate.decoding import decoding_as_held
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
 from loraloom.lazy import torch
@@ -100,7 +101,7 @@ def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | N
         raise SettingsError(f"denoise {style.source.denoise:g} of {style.steps} steps leaves none; take {1 / style.steps:g} or more")
     size = _batch_size(pipeline, style)
     clock = clock or Clock(style.executed * len(shots), None)
-    with _sampling(pipeline, style):
+    with _sampling(pipeline, style), decoding_as_held(pipeline):
         for start in range(0, len(shots), size):
             yield from _draw_batch(pipeline, shots[start : start + size], style, clock)
 

@@ -35,10 +35,11 @@ def train(bases: Bases, config: TrainConfig, progress: Report | None, note: Note
     checked = preflight(bases, config, progress)
     checked.require_ready()  # before minutes are spent on loading
     config = _with_base(bases, config)
+    side = max(8, checked.job.resolution // 8 * 8)  # as large as what is learned: what the network is for, in the memory that it has
     opened = bases.open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
 
     def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
-        style = opened.style(Drawing())
+        style = opened.style(Drawing(width=side, height=side))
         with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
             return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
 

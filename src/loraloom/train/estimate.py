@@ -8,10 +8,13 @@ for a moment.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import psutil
+
 from loraloom.bases import Base, Layer
+from loraloom.lazy import torch
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.pictures import Shape
 
@@ -61,6 +64,24 @@ def of(job: ResolvedConfig, base: Base, *, weights: int, width: int, trained: in
         activations=round(outputs * job.batch * computed * _KEPT * (_RECOMPUTED if job.checkpointing else 1)),
         latents=latents,
     )
+
+
+def free(device: "torch.device") -> int:
+    """Bytes that a run can take now: of the GPU's memory, or of the computer's with what the system only caches there."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def savings(job: ResolvedConfig) -> Iterator[str]:
+    """What would make the run smaller, the gentlest first."""
+    if job.batch > 1:
+        yield f"--batch 1 --accumulate {job.per_step}"
+    if not job.checkpointing:
+        yield "--checkpointing"
+    if job.base_dtype in ("loaded", "float32"):
+        yield "--base-dtype bfloat16"
+    yield f"a --resolution below {job.resolution}"
 
 
 def kept_for_each(job: ResolvedConfig) -> float:

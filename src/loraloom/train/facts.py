@@ -73,6 +73,7 @@ class Facts:
     prompts: tuple[Prompt, ...]
     trained: Trained
     memory: Memory | None  # None: the size of the base is not known before it is loaded
+    free: int  # bytes of memory
     files: tuple[Written, ...]
     disk: Disk
     notes: tuple[str, ...]

@@ -74,7 +74,12 @@ def preflight(
     if known.tokens_cut is not None:
         notes += tuple(odd_captions(dataset, known.tokens_cut))
     trained = _trained(job, planned)
-    reckoned = _memory(job, base, dataset, known, trained)
+    reckoned, free = _memory(job, base, dataset, known, trained), estimate.free(_device())
+    if reckoned is not None and reckoned.total > free:
+        less = ", ".join(estimate.savings(job))
+        notes += (
+            f"the run takes about {_size(reckoned.total)} of memory, by estimate, and {_size(free)} are free; less is taken with {less}",
+        )
     disk = _disk(job, paths, dataset, known, trained)
     if disk.needed > disk.free:
         notes += (f"the disk of {paths.output.parent} has {_size(disk.free)} free, the run may need {_size(disk.needed)}",)
@@ -92,6 +97,7 @@ def preflight(
         prompts=_prompts(job, dataset, known.tokens_cut),
         trained=trained,
         memory=reckoned,
+        free=free,
         files=tuple(_files(job, Networks(job, base, paths))),
         disk=disk,
         notes=notes,
@@ -102,10 +108,9 @@ def preflight(
 
 def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: int) -> Iterator[LoraError]:
     """Everything that would make the run fail later, before its start."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # 8-bit optimisers are for GPUs
     for check in (
         partial(check_dialects, job.dialects),
-        partial(check_that_it_survives, job, device),
+        partial(check_that_it_survives, job, _device()),
         partial(warmstart.opened, job, base),
     ):
         try:
@@ -122,6 +127,11 @@ def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: 
         yield SettingsError(
             f"{paths.state} holds an interrupted run: go on with it with --resume, or start anew with --overwrite, which drops it"
         )
+
+
+def _device() -> "torch.device":
+    """Where the run will most likely take place; known for sure when the base is loaded."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def sides(job: ResolvedConfig, pixels_per_latent: int) -> Iterator[SettingsError]:

@@ -173,6 +173,8 @@ class Run:
                 raise
         except LoraError as error:  # a sample prompt that does not work is no reason to lose a run
             self.notes.once(f"no sample pictures: {error}")
+        except (RuntimeError, ValueError, MemoryError) as error:  # nor is a pipeline that fails, or a GPU that is too full to draw
+            self.notes.once(f"no sample pictures: drawing them failed: {type(error).__name__}: {error}")
 
     def _stop(self) -> TrainingStopped:
         if self.saved < self.step:
