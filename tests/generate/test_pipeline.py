@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 from loraloom.errors import BaseError, NotSafetensors
 from loraloom.generate.draw import Shot, Style, draw
@@ -18,6 +19,15 @@ def test_a_folder_in_diffusers_layout_draws_as_the_pipeline_that_was_saved(nano,
     images = [next(draw(pipeline, [Shot("a cat", 1)], Style(3))) for pipeline in (nano, opened)]
     assert (np.asarray(images[0]) == np.asarray(images[1])).all()
     assert "it/s" not in capfd.readouterr().err  # no progress bars but ours
+
+
+def test_what_is_held_in_another_dtype_is_read_in_it_and_the_vae_in_the_usual_one(nano, tmp_path):
+    nano.save_pretrained(tmp_path / "mine")
+    opened = open_pipeline(str(tmp_path / "mine"), torch.bfloat16)
+    found = {name: getattr(opened, name).dtype for name in ("unet", "text_encoder", "vae")}
+    assert found == {"unet": torch.bfloat16, "text_encoder": torch.bfloat16, "vae": torch.float32}
+    whole = nano.unet.state_dict()
+    assert all(torch.equal(tensor, whole[name].bfloat16()) for name, tensor in opened.unet.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,16 @@ _CHECKPOINTS = (
 )
 
 
-def open_pipeline(source: str) -> Any:
+def open_pipeline(source: str, held: "torch.dtype | None" = None) -> Any:
     """The text-to-image pipeline that `source` names: "tiny", "nano", a folder in diffusers' layout, a `.safetensors`
     checkpoint, or `owner/name[@commit]` on the hub. Embedded bases stay on the CPU in float32, so that their pictures are the
-    same everywhere; others go to the GPU in half precision if there is one. Raises BaseError, or FileError for a damaged file.
+    same everywhere; others go to the GPU in half precision if there is one.
+
+    Of a folder or of the hub's, `held` is the dtype of all but the VAE as they are read, so that they never take more memory than so.
+    Raises BaseError, or FileError for a damaged file.
     """
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
-    load = _loader(source)
+    load = _loader(source, held)
     with _quiet():
         pipeline = load()
     pipeline.set_progress_bar_config(disable=True)
@@ -62,7 +65,7 @@ def painter(pipeline: Any, *, masked: bool) -> Any:
     return made
 
 
-def _loader(source: str) -> Callable[[], Any]:
+def _loader(source: str, held: "torch.dtype | None") -> Callable[[], Any]:
     """How `source` is loaded; what can be known to be wrong without torch is an error here."""
     if source == "tiny":
         return tiny.load
@@ -71,21 +74,21 @@ def _loader(source: str) -> Callable[[], Any]:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
-            held = ", ".join(sorted(found.parent.name for found in path.glob("*/model_index.json"))[:5])
-            inside = f"; it holds {held}" if held else ""
+            models = ", ".join(sorted(found.parent.name for found in path.glob("*/model_index.json"))[:5])
+            inside = f"; it holds {models}" if models else ""
             raise BaseError(f"{path}: not a base model in diffusers' layout (it has no model_index.json){inside}")
-        return partial(_open_folder, path)
+        return partial(_open_folder, path, _by_component(held))
     if path.is_file():
         return partial(_open_checkpoint, path, _checkpoint_class(path))
     hub = _HUB.fullmatch(source)
     if hub is None or source.endswith(".safetensors"):
         raise BaseError(_no_such_base(source, path))
-    return partial(_open_hub, source, hub["name"], hub["revision"])
+    return partial(_open_hub, source, hub["name"], hub["revision"], _by_component(held))
 
 
-def _open_folder(path: Path) -> Any:
+def _open_folder(path: Path, dtype: Any) -> Any:
     try:
-        return _placed(diffusers.DiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=_dtype()))
+        return _placed(diffusers.DiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=dtype))
     except _LOADING as error:
         raise BaseError(f"{path}: this base model cannot be loaded: {_first_line(error)}") from error
 
@@ -111,9 +114,9 @@ def _open_checkpoint(path: Path, kind: str) -> Any:
         ) from error
 
 
-def _open_hub(source: str, name: str, revision: str | None) -> Any:
+def _open_hub(source: str, name: str, revision: str | None, dtype: Any) -> Any:
     try:
-        return _placed(diffusers.DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, dtype=_dtype()))
+        return _placed(diffusers.DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, dtype=dtype))
     except _LOADING as error:
         kinds = _kinds(error)
         if kinds & {"RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError"}:
@@ -160,6 +163,11 @@ def _dtype() -> "torch.dtype":
     if not torch.cuda.is_available():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _by_component(held: "torch.dtype | None") -> Any:
+    """As from_pretrained takes it."""
+    return _dtype() if held is None else {"default": held, "vae": _dtype()}
 
 
 def _first_line(error: Exception) -> str:

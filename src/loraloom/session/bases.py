@@ -9,6 +9,7 @@ from loraloom.bases.tiny.model import folder as tiny_folder
 from loraloom.errors import BaseError
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
+from loraloom.lazy import torch
 from loraloom.session.recent import Recent
 from loraloom.settings import Settings
 
@@ -25,19 +26,24 @@ class Bases:
     def name(self, base: str | None) -> str:
         return base or self._settings.base
 
-    def open(self, base: str | None, *, kept: bool = True) -> Opened:
-        """Opened anew where its files have changed; without `kept` it is the caller's alone. Raises BaseError."""
+    def open(self, base: str | None) -> Opened:
+        """Opened anew where its files have changed. Raises BaseError."""
         source = self.name(base)
         path = Path(source).expanduser()
         local = source not in EMBEDDED and path.exists()
         mark = path / "model_index.json" if path.is_dir() else path
         state = mark.stat().st_mtime_ns if local and mark.exists() else 0
+        return self._opened.get((source, state), lambda: self._make(source))
+
+    def alone(self, base: str | None, held: "torch.dtype | None") -> Opened:
+        """Opened for the caller alone, all but the VAE in the dtype `held`, None for the usual one. Raises BaseError."""
+        return self._make(self.name(base), held)
+
+    def _make(self, source: str, held: "torch.dtype | None" = None) -> Opened:
+        path = Path(source).expanduser()
+        local = source not in EMBEDDED and path.exists()
         model = path.resolve().name.removesuffix(".safetensors") if local else source
-
-        def make() -> Opened:
-            return Opened(open_pipeline(source), model, self._settings.loader)
-
-        return self._opened.get((source, state), make) if kept else make()
+        return Opened(open_pipeline(source, held), model, self._settings.loader)
 
     @contextmanager
     def weights(self, source: str, *, opening: bool) -> Iterator[BaseFile]:

@@ -11,6 +11,7 @@ from loraloom.lorafile import LoraFile, Mix
 from loraloom.session.bases import Bases
 from loraloom.strength import Strength
 from loraloom.train import Progress, ResolvedConfig, TrainConfig, TrainResult
+from loraloom.train.base_dtype import read_as
 from loraloom.train.preflight import Known, Preflight
 from loraloom.train.preflight import preflight as look_ahead
 from loraloom.train.run import Note, Report
@@ -36,7 +37,8 @@ def train(bases: Bases, config: TrainConfig, progress: Report | None, note: Note
     checked.require_ready()  # before minutes are spent on loading
     config = _with_base(bases, config)
     side = max(8, checked.job.resolution // 8 * 8)  # as large as what is learned: what the network is for, in the memory that it has
-    opened = bases.open(config.base, kept=config.base_dtype == "loaded")  # a base that is held otherwise is nobody else's
+    usual = config.base_dtype == "loaded"  # a base that is held otherwise is nobody else's
+    opened = bases.open(config.base) if usual else bases.alone(config.base, read_as(config.base_dtype))
 
     def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
         style = opened.style(Drawing(width=side, height=side))

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 QUANTISED = ("float8", "int8", "nf4")
 
 
+def read_as(base_dtype: str) -> "torch.dtype | None":
+    """The dtype that a base can be read in at once; None where it is read as usual, and held otherwise afterwards or not at all."""
+    return None if base_dtype in ("loaded", *QUANTISED) else getattr(torch, base_dtype)
+
+
 def hold(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> None:
     """Hold the adapted components in `job.base_dtype`, for adapters of these types. This changes the pipeline's weights, and they stay so.
 
