@@ -74,7 +74,18 @@ def _fits_nothing(rule: Rule, recipe: Recipe | None, config: ResolvedConfig, bas
     }
     if elsewhere:
         return f"{said}; it fits modules of {' and '.join(sorted(elsewhere))}: add --component {' --component '.join(sorted(elsewhere))}"
+    if meant := [layer for layer in _layers(config, base) if rule.fits(layer, usual=layer.attention)]:
+        return f"{said}: {_why_not_taken(rule, meant[0])}"
     return said + rule.nearest(base.layers)
+
+
+def _why_not_taken(rule: Rule, layer: Layer) -> str:
+    """Of a layer that the pattern means and the rule's type does not train."""
+    if layer.kind == "embedding":
+        return f"{layer.target} is an embedding, and no type trains those"
+    if layer.kind == "norm":
+        return f"{layer.target} is a norm, which only the type norm trains; write {rule.text.partition('=')[0]}=norm"
+    return f"{layer.target} is no norm, and the type norm trains nothing else"
 
 
 def _layers(config: ResolvedConfig, base: Base) -> Sequence[Layer]:
