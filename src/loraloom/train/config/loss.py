@@ -52,7 +52,7 @@ class LossFields(BaseModel):
             raise ValueError("multires_noise_discount needs multires_noise_iterations above 0")
         for name in ("noise_offset", "input_perturbation"):
             if getattr(self, f"{name}_random") and not getattr(self, name):
-                raise ValueError(f"{name}_random needs a {name} above 0")
+                raise ValueError(f"{name}_random needs {name} above 0")
         if self.debiased_estimation and self.min_snr_gamma:
             raise ValueError("debiased_estimation and min_snr_gamma both weigh timesteps; choose one")
         return self
