@@ -118,7 +118,7 @@ def test_zero_terminal_snr_is_algorithm_one_of_the_paper() -> None:
     [
         ({"huber_c": 0.2}, "huber_c is read by loss = huber or smooth_l1; it is l2"),
         ({"logit_std": 2.0}, "logit_std is read by timestep_sampling = logit_normal; it is uniform"),
-        ({"noise_offset_random": True}, "needs a noise_offset above 0"),
+        ({"noise_offset_random": True}, "needs noise_offset above 0"),
         ({"multires_noise_discount": 0.5}, "needs multires_noise_iterations above 0"),
         ({"debiased_estimation": True, "min_snr_gamma": 5}, "choose one"),
     ],

@@ -113,6 +113,27 @@ def test_mistakes_are_shown_at_their_place(watched, shelf):
     assert (shelf / "taken.safetensors").read_text() == "mine"
 
 
+def test_a_mistake_that_a_click_on_save_finds_is_not_behind_the_button(watched, shelf):
+    page = watched.page
+    page.set_viewport_size({"width": 1280, "height": 520})
+    page.get_by_role("button", name="Models").click()
+    mix_of(page).fill(MIX)
+    page.locator(".outlook:not(.busy)").wait_for(timeout=PATIENT)
+    (shelf / "taken.safetensors").write_text("mine")
+    name = page.get_by_role("textbox", name="Name")
+    name.fill("taken")
+    name.evaluate(
+        "field => { field.closest('form').scrollTop = 0; field.closest('form').parentElement.scrollTop = 0; window.scrollTo(0, 0) }"
+    )
+    name.evaluate("field => field.closest('form').requestSubmit()")
+    alert = page.get_by_role("alert")
+    sync.expect(alert).to_contain_text("already")
+    sync.expect(alert).to_be_in_viewport(ratio=1)
+    box = alert.bounding_box()
+    on_top = "(text, [x, y]) => text.contains(document.elementFromPoint(x, y))"
+    assert alert.evaluate(on_top, [box["x"] + 9, box["y"] + box["height"] / 2])
+
+
 def test_a_size_has_the_types_that_go_with_it(watched, shelf):
     page = watched.page
     page.get_by_role("button", name="Models").click()

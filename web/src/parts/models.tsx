@@ -1,6 +1,6 @@
 /** Models > Extract LoRA: a mix of LoRAs becomes one file; what that costs is seen before anything is written. */
 
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 
 import type { Curve } from "../api/client";
 import { mixOf } from "../prompt/mix";
@@ -32,11 +32,17 @@ export function ModelsPage({ compose }: { compose: () => void }) {
   const fromPrompt = mixOf(draft.prompt);
   const files = extractions(jobs);
   const [chosen, choose] = useState<string | null>(null);
+  const form = useRef<HTMLFormElement>(null);
+  // What came of a click on Save is seen where it is; while somebody changes something, nothing moves.
+  useEffect(() => {
+    if (mistake !== null) form.current?.querySelector(".wrong")?.scrollIntoView({ block: "nearest" });
+  }, [mistake]);
   const file = files.find((job) => job.id === chosen) ?? files[0];
   return (
     <TextContext value={text}>
       <section className="composer" aria-label="Extract LoRA">
         <form
+          ref={form}
           onSubmit={(event) => {
             event.preventDefault();
             choose(null);
