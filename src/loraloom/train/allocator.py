@@ -2,6 +2,7 @@
 
 By default glibc gives large blocks back to the system as soon as they are freed, and a step takes them anew, page by page. A step of
 SD 1.5 (latents 32×32, float32, one core) took 5.95 s so, with 500,000 page faults, and takes 4.94 s with none. Its peak is 3 % lower.
+Drawing gains nothing by it (a ratio of 0.998 to 1.003 with the same base, and with tiny), so it is for training alone.
 """
 
 import ctypes
