@@ -192,7 +192,9 @@ def test_the_small_answers(server):
     ):
         answer = getattr(server, method)(f"/sdapi/v1/{path}")
         assert (answer.status_code, answer.json()) == (200, expected), path
-    assert server.get("/sdapi/v1/memory").json().keys() == {"ram", "cuda"}
+    memory = server.get("/sdapi/v1/memory").json()
+    assert memory.keys() == {"ram", "cuda"}
+    assert 0 < memory["ram"]["free"] == memory["ram"]["total"] - memory["ram"]["used"]
     assert [item["name"] for item in server.get("/sdapi/v1/upscalers").json()][:2] == ["None", "Lanczos"]
     assert server.get("/sdapi/v1/latent-upscale-modes").json() == [{"name": "Latent"}]
     assert {tuple(item) for item in server.get("/sdapi/v1/schedulers").json()} == {

@@ -1,7 +1,8 @@
 """What clients ask for at their start and this server has none of, and two questions about the server itself."""
 
-import os
 from typing import Any
+
+import psutil
 
 from loraloom.web.api.sdapi.routes import router as _router
 from loraloom.web.service import Here
@@ -44,8 +45,5 @@ def cmd_flags(service: Here) -> dict[str, Any]:
 @router.get("/memory", summary="Memory of this computer")
 def memory() -> dict[str, dict[str, Any]]:
     """In bytes. `cuda` is empty: asking would open the GPU."""
-    try:
-        page, total, free = (os.sysconf(name) for name in ("SC_PAGE_SIZE", "SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return {"ram": {}, "cuda": {}}
-    return {"ram": {"free": page * free, "used": page * (total - free), "total": page * total}, "cuda": {}}
+    ram = psutil.virtual_memory()
+    return {"ram": {"free": ram.available, "used": ram.total - ram.available, "total": ram.total}, "cuda": {}}
