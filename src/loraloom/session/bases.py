@@ -29,10 +29,9 @@ class Bases:
     def open(self, base: str | None) -> Opened:
         """Opened anew where its files have changed. Raises BaseError."""
         source = self.name(base)
-        path = Path(source).expanduser()
-        local = source not in EMBEDDED and path.exists()
-        mark = path / "model_index.json" if path.is_dir() else path
-        state = mark.stat().st_mtime_ns if local and mark.exists() else 0
+        path = _here(source)
+        mark = path / "model_index.json" if path and path.is_dir() else path
+        state = mark.stat().st_mtime_ns if mark and mark.exists() else 0
         return self._opened.get((source, state), lambda: self._make(source))
 
     def alone(self, base: str | None, held: "torch.dtype | None") -> Opened:
@@ -40,9 +39,8 @@ class Bases:
         return self._make(self.name(base), held)
 
     def _make(self, source: str, held: "torch.dtype | None" = None) -> Opened:
-        path = Path(source).expanduser()
-        local = source not in EMBEDDED and path.exists()
-        model = path.resolve().name.removesuffix(".safetensors") if local else source
+        path = _here(source)
+        model = path.resolve().name.removesuffix(".safetensors") if path else source
         return Opened(open_pipeline(source, held), model, self._settings.loader)
 
     @contextmanager
@@ -64,3 +62,9 @@ class Bases:
         """The weights of a base that a request names; None where it names none."""
         with self.weights(base, opening=True) if base else nullcontext() as found:
             yield found
+
+
+def _here(source: str) -> Path | None:
+    """The folder or file of a base on this computer; None for embedded ones and the hub's."""
+    path = Path(source).expanduser()
+    return path if source not in EMBEDDED and path.exists() else None
