@@ -59,7 +59,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_that_names_what_works(monkeypa
         assert options["use_safetensors"]
         raise OSError("Cannot load model") from ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", offline)
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", offline)
     with pytest.raises(BaseError, match="the hub cannot be reached; without a network, use tiny or nano or a folder"):
         open_pipeline("owner/name@abc123")
 

@@ -3,4 +3,4 @@
 import sys
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent.parent / folder) for folder in ("contract", "engine")]  # support.py, running.py
+sys.path += [str(Path(__file__).parent.parent / folder) for folder in ("contract", "engine", "web")]  # support.py, running.py, live.py

@@ -28,7 +28,7 @@ def finished(server, request):
 
 def test_health_and_base(server):
     assert Health.model_validate(server.get("/api/v1/health").json()).auth is False
-    base = BaseInfo.model_validate(server.get("/api/v1/base?open=true").json())
+    base = BaseInfo.model_validate(server.post("/api/v1/base/open").json())
     assert (base.name, base.family, base.steps, base.guidance, base.width, base.height) == ("tiny", "tiny", 20, 2.5, 64, 64)
     assert base.opened
     assert "Euler a" in server.get("/api/v1/samplers").json()
@@ -179,7 +179,7 @@ def test_events_tell_a_jobs_life(server):
 def test_the_schema_describes_every_route(server):
     schema = server.get("/openapi.json").json()
     own = {path: methods for path, methods in schema["paths"].items() if path.startswith("/api/v1")}
-    assert len(own) == 17
+    assert len(own) == 19
     for path, methods in own.items():
         for method, route in methods.items():
             assert route["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer"), (path, method)

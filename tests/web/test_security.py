@@ -206,8 +206,10 @@ def test_every_answer_has_the_headers_of_safety(server):
 def test_nothing_changes_on_get(server):
     for path in ("interrupt", "skip", "refresh-loras", "refresh-checkpoints", "txt2img", "img2img"):
         assert server.get(f"/sdapi/v1/{path}").status_code == 405
-    for path in ("jobs/x/interrupt", "networks/refresh"):
+    for path in ("jobs/x/interrupt", "networks/refresh", "base/open", "extract/curve"):
         assert server.get(f"/api/v1/{path}").status_code in (404, 405)
+    assert server.get("/api/v1/base?open=true").json()["state"] == "closed"
+    assert server.service.jobs._workers == []
 
 
 def test_large_bodies_are_refused_before_they_are_read(server):

@@ -13,6 +13,7 @@ from loraloom.errors import NotSupported, SettingsError
 from loraloom.generate.decoding import decoding_as_held
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
+from loraloom.generate.turns import TURNS
 from loraloom.lazy import torch
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _look(pipeline: Any, latents: Any) -> "Image":
     """The first of `latents` decoded, at most _LOOK latents a side: a look at a large picture costs no more than one at a small one."""
     vae, first = pipeline.vae, latents[:1]
     shrink = min(1.0, _LOOK / max(first.shape[-2:]))
-    with torch.no_grad():
+    with TURNS.working(), torch.no_grad():
         if shrink < 1:
             first = torch.nn.functional.interpolate(first.float(), scale_factor=shrink, mode="area")
         scaled = first.to(vae.dtype) / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)

@@ -15,6 +15,7 @@ from loraloom.bases.nano import model as nano
 from loraloom.bases.tiny import model as tiny
 from loraloom.errors import BaseError, NotSupported, SettingsError, suggestion
 from loraloom.generate.samplers import SAMPLERS
+from loraloom.generate.turns import TURNS
 from loraloom.lazy import LazyModule, torch
 from loraloom.tensorfile import Header
 
@@ -42,12 +43,14 @@ def open_pipeline(source: str, held: "torch.dtype | None" = None) -> Any:
     same everywhere; others go to the GPU in half precision if there is one.
 
     Of a folder or of the hub's, `held` is the dtype of all but the VAE as they are read, so that they never take more memory than so.
-    Raises BaseError, or FileError for a damaged file.
+    One base is opened at a time, and nothing of `TURNS` works meanwhile. Raises BaseError, or FileError for a damaged file.
     """
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
-    load = _loader(source, held)
-    with _quiet():
+    with TURNS.resting():
+        load = _loader(source, held)
+    with TURNS.opening(), _quiet():
         pipeline = load()
+    _require_complete(source, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -65,8 +68,15 @@ def painter(pipeline: Any, *, masked: bool) -> Any:
     return made
 
 
+def _require_complete(source: str, pipeline: Any) -> None:
+    """Raises BaseError for a base with parameters that have no values: another thread made a model of its own with accelerate meanwhile."""
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers())):
+            raise BaseError(f"{source}: {name} was loaded without its values (they are on the meta device); open this base again")
+
+
 def _loader(source: str, held: "torch.dtype | None") -> Callable[[], Any]:
-    """How `source` is loaded; what can be known to be wrong without torch is an error here."""
+    """How `source` is loaded. What can be known to be wrong without torch is an error here, and a base of the hub is fetched."""
     if source == "tiny":
         return tiny.load
     if source == "nano":
@@ -77,20 +87,20 @@ def _loader(source: str, held: "torch.dtype | None") -> Callable[[], Any]:
             models = ", ".join(sorted(found.parent.name for found in path.glob("*/model_index.json"))[:5])
             inside = f"; it holds {models}" if models else ""
             raise BaseError(f"{path}: not a base model in diffusers' layout (it has no model_index.json){inside}")
-        return partial(_open_folder, path, _by_component(held))
+        return partial(_open_folder, path, str(path), _by_component(held))
     if path.is_file():
         return partial(_open_checkpoint, path, _checkpoint_class(path))
     hub = _HUB.fullmatch(source)
     if hub is None or source.endswith(".safetensors"):
         raise BaseError(_no_such_base(source, path))
-    return partial(_open_hub, source, hub["name"], hub["revision"], _by_component(held))
+    return partial(_open_folder, _fetched(source, hub["name"], hub["revision"]), source, _by_component(held))
 
 
-def _open_folder(path: Path, dtype: Any) -> Any:
+def _open_folder(path: Path, named: str, dtype: Any) -> Any:
     try:
         return _placed(diffusers.DiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=dtype))
     except _LOADING as error:
-        raise BaseError(f"{path}: this base model cannot be loaded: {_first_line(error)}") from error
+        raise BaseError(f"{named}: this base model cannot be loaded: {_first_line(error)}") from error
 
 
 def _checkpoint_class(path: Path) -> str:
@@ -114,9 +124,10 @@ def _open_checkpoint(path: Path, kind: str) -> Any:
         ) from error
 
 
-def _open_hub(source: str, name: str, revision: str | None, dtype: Any) -> Any:
+def _fetched(source: str, name: str, revision: str | None) -> Path:
+    """The folder of this computer that the hub's files are in."""
     try:
-        return _placed(diffusers.DiffusionPipeline.from_pretrained(name, revision=revision, use_safetensors=True, dtype=dtype))
+        return Path(diffusers.DiffusionPipeline.download(name, revision=revision, use_safetensors=True))
     except _LOADING as error:
         kinds = _kinds(error)
         if kinds & {"RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError"}:

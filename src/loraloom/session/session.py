@@ -15,6 +15,7 @@ from loraloom.generate.draw import OnStep
 from loraloom.generate.jobs import OnPicture, Picture
 from loraloom.generate.opened import BaseFacts
 from loraloom.generate.request import GridRequest, ImageRequest
+from loraloom.generate.turns import TURNS
 from loraloom.peek import peek
 from loraloom.session import drawing, files, mixes, sheets
 from loraloom.session.bases import Bases
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Draws, draws grids and trains. Opened bases and parsed files are kept, a few of each, and read anew when they change."""
+    """Draws, draws grids and trains. Opened bases and parsed files are kept, a few of each, and read anew when they change.
+
+    A session belongs to one thread. Sessions of several threads work together, but for the moment in which one of them opens a base: the
+    others rest then, between two steps.
+    """
 
     def __init__(self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = (), paths: bool = True) -> None:
         """`lora_folders` are searched besides those of the settings; `paths` allows absolute ones in prompts, which a server must not.
@@ -59,14 +64,16 @@ class Session:
 
         Raises LoraError subclasses; the base stays untouched.
         """
-        return drawing.generate(self._kept, request, on_step, on_picture)
+        with TURNS.working():
+            return drawing.generate(self._kept, request, TURNS.between(on_step), TURNS.between(on_picture))
 
     def explain(self, request: ImageRequest) -> Explained:
         """What `generate` would do with this request, without a picture: every file is read, attached and taken off again.
 
         Raises as `generate` does.
         """
-        return drawing.explain(self._kept, request)
+        with TURNS.working():
+            return drawing.explain(self._kept, request)
 
     def check(self, request: ImageRequest) -> None:
         """Raise what `generate` would raise before it opens the base: mistakes in prompts, unknown LoRAs, a picture that is none."""
@@ -74,7 +81,8 @@ class Session:
 
     def grid(self, request: GridRequest, on_step: OnStep | None = None) -> Sheet:
         """Every prompt with every column, on one sheet; all pictures have the same seed. Raises as `generate` does."""
-        return sheets.grid(self._kept, request, on_step)
+        with TURNS.working():
+            return sheets.grid(self._kept, request, TURNS.between(on_step))
 
     def inspect(self, name: str | Path, *, hash: bool = False, keys: bool = False) -> Inspection:
         """What the header of a file says: a path, or a name in the library. Raises as `loraloom.inspect`, or NotFound."""
@@ -101,7 +109,8 @@ class Session:
     ) -> Converted:
         """Write a file in another dialect, type or dtype; as `converting.convert` says. `base` is for files that do not tell theirs."""
         held = identify(base) if base else None
-        return convert(self.locate(name), output, dialect=dialect, goal=goal, dtype=dtype, base=held, overwrite=overwrite)
+        with TURNS.working():
+            return convert(self.locate(name), output, dialect=dialect, goal=goal, dtype=dtype, base=held, overwrite=overwrite)
 
     def edit(
         self,
@@ -115,11 +124,13 @@ class Session:
     ) -> Edited:
         """Change a file's metadata, or leave only a part of its modules; as `editing.edit` says. Raises WriteFailed for a LoRA that
         came with the program: the next version would bring it back."""
-        return files.edit(self.locate(name), output, changes=changes, only=only, base=base, overwrite=overwrite)
+        with TURNS.working():
+            return files.edit(self.locate(name), output, changes=changes, only=only, base=base, overwrite=overwrite)
 
     def resize(self, name: str | Path, request: ResizeRequest, output: Path, *, overwrite: bool = False) -> Extracted:
         """Write a file at the size of the request; as `extracting.resize` says. Its base gives the weights that some types need."""
-        return files.resize(self._kept, name, request, output, overwrite=overwrite)
+        with TURNS.working():
+            return files.resize(self._kept, name, request, output, overwrite=overwrite)
 
     def extract(
         self,
@@ -140,14 +151,17 @@ class Session:
         Raises PromptError for words that are no tags, NotSupported for a tuned checkpoint where paths are not allowed, and what
         `extracting` raises.
         """
-        return mixes.extract(self._kept, request, output, live=live, on_module=on_module, overwrite=overwrite, room=room)
+        told = TURNS.between(on_module)
+        with TURNS.working():
+            return mixes.extract(self._kept, request, output, live=live, on_module=told, overwrite=overwrite, room=room)
 
     def curve(self, request: CombineRequest, on_module: OnModule | None = None) -> Curve:
         """How far the request's mix would be from its file at every rank, whatever the request's own goal is; nothing is written.
 
         Raises as `extract` does.
         """
-        return mixes.curve(self._kept, request, on_module)
+        with TURNS.working():
+            return mixes.curve(self._kept, request, TURNS.between(on_module))
 
     def check_mix(self, request: CombineRequest) -> None:
         """Raise what `extract` would raise of a mix before it reads a file: mistakes in it, unknown LoRAs, an unknown dialect."""
@@ -166,7 +180,8 @@ class Session:
         """Train a network as `config` says and write it. Sample pictures are drawn by this session, with the base's defaults."""
         from loraloom.session import training
 
-        return training.train(self._kept.bases, config, progress, note)
+        with TURNS.working():
+            return training.train(self._kept.bases, config, TURNS.between(progress), note)
 
     def resolve(self, config: "TrainConfig") -> "ResolvedConfig":
         """The job as `train` would run it, with everything decided for its base."""

@@ -15,7 +15,7 @@ from loraloom.web.access import COOKIE, Access, Logins
 from loraloom.web.answers import refusal
 from loraloom.web.headers import HEADERS
 
-OPEN = frozenset({("GET", "/api/v1/health"), ("HEAD", "/api/v1/health"), ("POST", "/login")})
+OPEN = frozenset({*((method, f"/api/v1/{path}") for method in ("GET", "HEAD") for path in ("health", "ready")), ("POST", "/login")})
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 # Makes a browser ask for credentials; not where our own page fetches something: it has a form for that.
 _BASIC = {"WWW-Authenticate": 'Basic realm="loraloom", charset="UTF-8"'}

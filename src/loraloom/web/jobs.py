@@ -13,6 +13,7 @@ from loraloom.web import limits
 from loraloom.web.answers import Busy, NoSuch, ShuttingDown
 from loraloom.web.api.models import State
 from loraloom.web.drawing import Drawn, DrawTask
+from loraloom.web.held import Held
 from loraloom.web.task import Task
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ class _Errand:
         self.base, self._work = base, work
         self.answer: Future[Any] = Future()
 
-    def run(self, session: "Session") -> None:
-        """Whatever is raised is the answer: it belongs to the one who asked. Nothing is done for one who has left."""
+    def run(self, session: "Session") -> bool:
+        """Whatever is raised is the answer: it belongs to the one who asked. Nothing is done for one who has left. False for a bug."""
         if not self.answer.set_running_or_notify_cancel():
-            return
+            return True
         try:
             self.answer.set_result(self._work(session))
         except LoraError as error:
@@ -45,14 +46,16 @@ class _Errand:
         except Exception as error:
             log.exception("something between jobs failed")
             self.answer.set_exception(error)
+            return False
+        return True
 
 
 class Jobs:
     """Takes jobs, has them done, and keeps the last that are over."""
 
-    def __init__(self, open_session: "Callable[[], Session]") -> None:
-        """`open_session` makes a worker's own session."""
-        self._open_session = open_session
+    def __init__(self, open_session: "Callable[[], Session]", held: Held) -> None:
+        """`open_session` makes a worker's own session; `held` gets to know what becomes of its base."""
+        self._open_session, self._held = open_session, held
         self._changed = threading.Condition()
         self._waiting: deque[Task | _Errand] = deque()
         self._tasks: dict[str, Task] = {}  # in order of arrival
@@ -63,9 +66,8 @@ class Jobs:
     def submit(self, task: Queued) -> Queued:
         """Put a job into the queue; raises Busy if it is full, ShuttingDown at the end."""
         with self._changed:
-            waiting = sum(isinstance(other, Task) for other in self._waiting)
-            if waiting >= limits.WAITING:
-                raise Busy(f"{waiting} jobs are waiting already; try again when some are over")
+            if self.full:
+                raise Busy(f"{limits.WAITING} jobs are waiting already; try again when some are over")
             self._tasks[task.id] = task
             self._put(task)
         task.change("queued")
@@ -99,6 +101,16 @@ class Jobs:
 
     def drawings(self) -> list[DrawTask]:
         return [task for task in self.all() if isinstance(task, DrawTask)]
+
+    @property
+    def full(self) -> bool:
+        """As many jobs wait as the queue takes."""
+        with self._changed:
+            return sum(isinstance(other, Task) for other in self._waiting) >= limits.WAITING
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
 
     def place(self, task: Task) -> int:
         """In the queue, from 1; 0 for a job that runs or is over."""
@@ -172,7 +184,8 @@ class Jobs:
                     return None
                 self._changed.wait()
 
-    def _run(self, task: Task, session: "Session") -> None:
+    def _run(self, task: Task, session: "Session") -> bool:
+        """False if it ended in a bug: what it did to the session and its base is not known."""
         task.change("running")
         try:
             task.run(session)
@@ -185,8 +198,10 @@ class Jobs:
             log.exception("job %s failed", task.id)
             task.error = LoraError(f"a bug in loraloom ({type(error).__name__}); the server's log has its traceback")
             self._end(task, "failed")
+            return False
         else:
             self._end(task, "done")
+        return True
 
     def _end(self, task: Task, state: State) -> None:
         task.change(state)
@@ -211,16 +226,28 @@ class _Worker(threading.Thread):
         super().__init__(name="loraloom-works", daemon=True)  # a step may take longer than a server that stops can wait
         self.base: str | None = None
         self._jobs = jobs
+        self._session: Session | None = None
+        self._opened: tuple[str, int] | None = None  # the base and edition that the session is for
 
     def run(self) -> None:
-        session: Session | None = None
-        opened: tuple[str | None, int] = (None, -1)
         while work := self._jobs._next(self):
-            wanted = (self.base, self._jobs.edition)
-            if session is None or wanted != opened:
-                session = None  # before the next is made: two large models may not fit at once
-                session, opened = self._jobs._open_session(), wanted
-            if isinstance(work, Task):
-                self._jobs._run(work, session)
-            else:
-                work.run(session)
+            session = self._ready(work.base)
+            sound = self._jobs._run(work, session) if isinstance(work, Task) else work.run(session)
+            del session
+            if not sound:
+                self._drop(work.base)
+            del work  # while this thread waits for the next, it would keep all that the last was asked with
+
+    def _ready(self, base: str) -> "Session":
+        wanted = (base, self._jobs.edition)
+        if self._session is None or wanted != self._opened:
+            if self._opened is not None:
+                self._jobs._held.close(self._opened[0])
+            self._session = None  # before the next is made: two large models may not fit at once
+            self._session, self._opened = self._jobs._open_session(), wanted
+        return self._session
+
+    def _drop(self, base: str) -> None:
+        """The next job begins with a session of its own, and opens the base again."""
+        self._session = self._opened = None
+        self._jobs._held.drop(base)

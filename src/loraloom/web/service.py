@@ -23,6 +23,7 @@ from loraloom.web.curves import Curves
 from loraloom.web.drawing import Asked, DrawTask, Part
 from loraloom.web.extraction import ExtractTask
 from loraloom.web.feed import NETWORKS, Feed
+from loraloom.web.held import Held
 from loraloom.web.jobs import Jobs
 from loraloom.web.limits import check_limits, check_mix_limits
 from loraloom.web.shelves import Shelf, find_shelf, shelves
@@ -52,7 +53,8 @@ class Service:
     def __post_init__(self) -> None:
         self.logins, self.feed = Logins(), Feed()
         self.front = self.open_session()
-        self.jobs, self.curves = Jobs(self.open_session), Curves()
+        self.held = Held()
+        self.jobs, self.curves = Jobs(self.open_session, self.held), Curves()
         self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
         self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
 
@@ -84,8 +86,9 @@ class Service:
         return self.facts.get(base.source)
 
     def learn(self, session: Session, source: str) -> "BaseFacts":
-        """What the base does by itself; opens it. In the session's thread."""
-        self.facts[source] = session.about(source)
+        """What the base does on its own; opens it. In the session's thread."""
+        with self.held.opening(source):
+            self.facts[source] = session.about(source)
         return self.facts[source]
 
     def submit(self, request: ImageRequest, *, parts: Sequence[Part] | None = None, save: bool = True) -> DrawTask:

@@ -82,7 +82,6 @@ async function errorOf(response: Response): Promise<ApiError> {
 export const api = {
   health: () => ask<Health>("/api/v1/health"),
   base: () => ask<BaseInfo>("/api/v1/base"),
-  openBase: () => ask<BaseInfo>("/api/v1/base?open=true"),
   samplers: () => ask<string[]>("/api/v1/samplers"),
   networks: () => ask<Networks>("/api/v1/networks"),
   refresh: () => ask<Networks>("/api/v1/networks/refresh", "POST"),

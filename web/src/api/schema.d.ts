@@ -11,8 +11,31 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Is the server there */
+        /**
+         * Is the server there, and how are its bases
+         * @description 200 as long as the server answers.
+         */
         get: operations["health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Should work be sent here
+         * @description For load balancers: 200 or 503. A base that failed to open is tried again with the next job and with POST /api/v1/base/open.
+         */
+        get: operations["ready"];
         put?: never;
         post?: never;
         delete?: never;
@@ -29,12 +52,32 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The base of the settings, and what it does by itself
-         * @description With `open=true` it is opened first, which may take a while; else much is not known before its first job.
+         * The base of the settings, and what it does on its own
+         * @description Much is not known before it is opened, which its first job does.
          */
         get: operations["get_base"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/base/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open the base of the settings
+         * @description Answers when it is open, which may take a while; at once if it is. 422 if it cannot be opened.
+         */
+        post: operations["open_base"];
         delete?: never;
         options?: never;
         head?: never;
@@ -353,6 +396,13 @@ export interface components {
             title: string | null;
             /** Opened */
             opened: boolean;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "closed" | "opening" | "open" | "dropped" | "failed";
+            /** Problem */
+            problem: string;
             /** Steps */
             steps: number | null;
             /** Guidance */
@@ -671,18 +721,48 @@ export interface components {
             /** Name */
             name: string;
         };
-        /** Health */
+        /**
+         * Health
+         * @description `degraded`: a base is dropped or failed; `stopping`: the server leaves. In every state the server answers.
+         */
         Health: {
             /**
              * Status
              * @default ok
-             * @constant
+             * @enum {string}
              */
-            status: "ok";
+            status: "ok" | "degraded" | "stopping";
             /** Version */
             version: string;
             /** Auth */
             auth: boolean;
+            bases: components["schemas"]["HeldBases"];
+        };
+        /**
+         * HeldBases
+         * @description How many bases are in each state. Their names are told to those alone who have credentials (BaseInfo).
+         */
+        HeldBases: {
+            /**
+             * Opening
+             * @default 0
+             */
+            opening: number;
+            /**
+             * Open
+             * @default 0
+             */
+            open: number;
+            /**
+             * Dropped
+             * @default 0
+             */
+            dropped: number;
+            /**
+             * Failed
+             * @default 0
+             */
+            failed: number;
         };
         /**
          * ImageRequest
@@ -935,6 +1015,19 @@ export interface components {
             values: number;
         };
         /**
+         * Ready
+         * @description Whether work should be sent here: the server stays, its queue has room, and the settings' base has not failed to open.
+         */
+        Ready: {
+            /** Ready */
+            ready: boolean;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+        };
+        /**
          * Row
          * @description One module of what was written. Errors are relative to the change that was to be written (Frobenius).
          */
@@ -988,6 +1081,7 @@ export type ExtractRequest = components['schemas']['ExtractRequest'];
 export type Extraction = components['schemas']['Extraction'];
 export type Folder = components['schemas']['Folder'];
 export type Health = components['schemas']['Health'];
+export type HeldBases = components['schemas']['HeldBases'];
 export type ImageRequest = components['schemas']['ImageRequest'];
 export type Job = components['schemas']['Job'];
 export type Jobs = components['schemas']['Jobs'];
@@ -997,6 +1091,7 @@ export type Network = components['schemas']['Network'];
 export type NetworkDetails = components['schemas']['NetworkDetails'];
 export type Networks = components['schemas']['Networks'];
 export type Point = components['schemas']['Point'];
+export type Ready = components['schemas']['Ready'];
 export type Row = components['schemas']['Row'];
 export type SettingsView = components['schemas']['SettingsView'];
 export type $defs = Record<string, never>;
@@ -1030,11 +1125,76 @@ export interface operations {
             };
         };
     };
+    ready: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ready"];
+                };
+            };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description Send work elsewhere */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ready"];
+                };
+            };
+        };
+    };
     get_base: {
         parameters: {
-            query?: {
-                open?: boolean;
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BaseInfo"];
+                };
             };
+            /** @description A mistake in the request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    open_base: {
+        parameters: {
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;

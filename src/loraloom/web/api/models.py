@@ -1,7 +1,9 @@
 """What our own HTTP API says and hears. Requests are those of the library: ImageRequest, CombineRequest, Settings.
 
-GET   /api/v1/health                 Health; the only route that never needs credentials, beside /login
-GET   /api/v1/base                   BaseInfo of the settings' base; ?open=true opens it first
+GET   /api/v1/health                 Health; like `ready` and /login it never needs credentials
+GET   /api/v1/ready                  Ready; 503 with the same body where work should be sent elsewhere
+GET   /api/v1/base                   BaseInfo of the settings' base
+POST  /api/v1/base/open              BaseInfo, after the settings' base was opened
 GET   /api/v1/samplers               names
 GET   /api/v1/networks               Networks; ?q=words &family= &type=
 POST  /api/v1/networks/refresh       Networks, after a scan
@@ -30,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from loraloom.combine import CombineRequest
 from loraloom.extracting import Row
 from loraloom.generate.request import ImageRequest
+from loraloom.web.held import BaseState
 from loraloom.web.names import NetworkName
 
 State = Literal["queued", "running", "done", "failed", "interrupted"]
@@ -39,10 +42,29 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class HeldBases(_Answer):
+    """How many bases are in each state. Their names are told to those alone who have credentials (BaseInfo)."""
+
+    opening: int = 0
+    open: int = 0
+    dropped: int = 0  # a job on it ended in a bug; the next job opens it again
+    failed: int = 0  # it could not be opened; the next job tries again
+
+
 class Health(_Answer):
-    status: Literal["ok"] = "ok"
+    """`degraded`: a base is dropped or failed; `stopping`: the server leaves. In every state the server answers."""
+
+    status: Literal["ok", "degraded", "stopping"] = "ok"
     version: str
     auth: bool  # requests need credentials
+    bases: HeldBases
+
+
+class Ready(_Answer):
+    """Whether work should be sent here: the server stays, its queue has room, and the settings' base has not failed to open."""
+
+    ready: bool
+    reason: str = ""  # why not
 
 
 class BaseInfo(_Answer):
@@ -52,6 +74,8 @@ class BaseInfo(_Answer):
     family: str | None
     title: str | None  # "SD 1.x"
     opened: bool
+    state: BaseState
+    problem: str  # why it is dropped or failed
     steps: int | None
     guidance: float | None
     width: int | None
