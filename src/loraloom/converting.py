@@ -13,6 +13,7 @@ from loraloom.bases.detect import by_family
 from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
+from loraloom.dialects.writing import spelled
 from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
@@ -66,7 +67,7 @@ def convert(
             raise BaseError(f"{source.name}: the family {file.base!r} has no table here")
         changed, errors = as_type(file, found, goal) if goal.type else (file, {})
         name = DTYPES[dtype] if dtype else commonest_dtype(changed if goal.exact else file)
-        worst, lost = rounding(changed, getattr(torch, name))
+        worst, lost = rounding(spelled(kind, changed.adapters, found), getattr(torch, name))
         kept = resized(file.metadata, changed.adapters) if goal.type else file.metadata
         made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
         publish(made, found, output, kind.name, name)

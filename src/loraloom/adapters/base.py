@@ -189,7 +189,8 @@ class Adapter(ABC):
         return None
 
     def by_alpha(self) -> Self:
-        """The same delta with alpha as its only number: not every tool reads a `scale` and a `scalar`."""
+        """The same delta with alpha as its only number, and with one where the type has it: not every tool reads a `scale` and a `scalar`,
+        or a file without alpha."""
         return self
 
     def cut(self, rank: int) -> "Adapter | None":

@@ -170,7 +170,8 @@ class LoKr(Scaled):
         """Where both parts are full alpha says nothing: the scale goes into w1."""
         if self.rank is not None:
             return super().by_alpha()
-        return replace(self, w1=self.w1 if self.multiplier == 1 else self._first(), scale=None, scalar=None)
+        alpha = torch.tensor(1.0) if self.alpha is None else self.alpha
+        return replace(self, w1=self.w1 if self.multiplier == 1 else self._first(), alpha=alpha, scale=None, scalar=None)
 
     def cut(self, rank: int) -> "LoKr | None":
         """Every factored part with its first ranks; None where both are full."""

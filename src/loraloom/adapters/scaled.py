@@ -49,7 +49,7 @@ class Scaled(Adapter):
         return len(self.trainable().keys() - {"bias"})
 
     def by_alpha(self) -> Self:
-        if self.rank is None or (self.scale is None and self.scalar is None):
+        if self.rank is None or (self.alpha is not None and self.scale is None and self.scalar is None):
             return self
         return replace(self.unscaled(), alpha=torch.tensor(self.multiplier * self.rank))
 

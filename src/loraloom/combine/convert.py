@@ -57,13 +57,12 @@ def commonest_dtype(file: LoraFile) -> str:
     return "float32" if not names or names[0] == "float64" else names[0]
 
 
-def rounding(file: LoraFile, dtype: "torch.dtype") -> tuple[str, float]:
+def rounding(tensors: "Mapping[str, Tensor]", dtype: "torch.dtype") -> tuple[str, float]:
     """The tensor that `dtype` changes the most, and by how much of its largest value; ("", 0) if every value stays as it is."""
     worst, by = "", 0.0
-    for target, adapter in file.adapters.items():
-        for suffix, tensor in adapter.tensors().items():
-            if tensor.ndim and tensor.is_floating_point() and tensor.numel() and (lost := _lost(tensor, dtype)) > by:
-                worst, by = f"{target} {suffix}", lost
+    for key, tensor in tensors.items():
+        if tensor.ndim and tensor.is_floating_point() and tensor.numel() and (lost := _lost(tensor, dtype)) > by:
+            worst, by = key, lost
     return worst, by
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loraloom.adapters import SUFFIXES, Adapter, Shape
 from loraloom.bases import Base, Layer, Target
 from loraloom.dialects import quirks
+from loraloom.dialects.stored import stored
 from loraloom.errors import DialectCannotHold
 from loraloom.lorafile import Embeddings
 
@@ -55,6 +56,10 @@ class Dialect(ABC):
         """Why a file that names these targets is none of this dialect after all; None where names say enough."""
         return None
 
+    def repeated(self, keys: Mapping[str, str]) -> Mapping[str, str]:
+        """Of one target's keys (with our suffixes), those that hold again what another one holds, with that one."""
+        return {}
+
     def reason(self, key: str) -> str | None:
         """Why a key that names no module is in files of this dialect, or None."""
         return None
@@ -70,7 +75,7 @@ class Dialect(ABC):
     def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         """The adapter's tensors under this dialect's names; raises DialectCannotHold."""
         prefix = self.spell(layer, base)[0]
-        return {f"{prefix}.{suffix}": tensor for suffix, tensor in adapter.tensors().items()}
+        return {f"{prefix}.{suffix}": tensor for suffix, tensor in stored(adapter, layer).items()}
 
     def write_embeddings(self, embeddings: Embeddings, base: Base) -> "dict[str, Tensor]":
         """Words that come with the network, under this dialect's names; raises DialectCannotHold."""

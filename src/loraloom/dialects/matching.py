@@ -55,6 +55,7 @@ class Match(NamedTuple):
     words: Mapping[str, tuple[str, str]] = {}  # key -> word and component of an embedding that comes with the network
     kinds: Mapping[Target, type[Adapter]] = {}  # the type of each
     named_by: Mapping[Target, Dialect] = {}  # the dialect of each: a file may mix them
+    repeated: Mapping[str, str] = {}  # key -> the key in a group of which it is a copy, as its dialect says
 
 
 def match(header: Header, base: Base, component: str | None = None) -> Match:
@@ -80,20 +81,24 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
     fitting: dict[Target, Mapping[str, str]] = {}
     kinds: dict[Target, type[Adapter]] = {}
     shaped_else: list[str] = []
-    for target, keys in groups.items():
+    repeated: dict[str, str] = {}
+    for target, named_keys in groups.items():
+        copies = named_by[target].repeated(named_keys) if len({*named_keys.values()}) < len(named_keys) else {}
+        keys = {key: suffix for key, suffix in named_keys.items() if key not in copies} if copies else named_keys
+        repeated |= copies
         found = _fit(header, base, named_by[target], target, keys)
         if isinstance(found, type):
             fitting[target], kinds[target] = keys, found
             continue
         shaped_else += [found.reason] if found.of_shape else []
-        unknown += [f"{key}: {found.reason}" for key in keys]
+        unknown += [f"{key}: {found.reason}" for key in named_keys]
     if not fitting and not words:
         if shaped_else:
             others = f" (and {len(shaped_else) - 1} more of its modules)" if len(shaped_else) > 1 else ""
             raise ShapeMismatch(f"{header.path.name}: {shaped_else[0]}{others}; nothing of it fits. Use it with the base it was made for")
         shown = "; ".join(unknown[:2]) or "the file has no tensors"
         raise NothingApplied(f"{header.path.name}: none of its {len(header.entries)} tensors fits {base.title}: {shown}")
-    return Match(claims[0][0] if claims else DIALECTS[0], fitting, tuple(unknown), words, kinds, named_by)
+    return Match(claims[0][0] if claims else DIALECTS[0], fitting, tuple(unknown), words, kinds, named_by, repeated)
 
 
 Claim = dict[str, tuple[Target, str]]  # key -> (target, our suffix)

@@ -1,4 +1,8 @@
-"""diffusers/PEFT in one file: `unet.<module>.lora_A.weight`, alpha in the metadata or nowhere."""
+"""diffusers/PEFT in one file: `unet.<module>.lora_A.weight`, alpha in the metadata or nowhere.
+
+Few programs read the metadata, so what is written has the scale in its factors, and its alpha is the rank. DoRA's vector has PEFT's
+full name, with `.weight`: diffusers 0.42 finds a text encoder's under no other one, a UNet's under both.
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +17,8 @@ from loraloom.dialects.metadata import PEFT_CONFIG
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_FULL = {"lora_magnitude_vector": "lora_magnitude_vector.weight"}
 
 
 class Peft(Dialect):
@@ -29,7 +35,7 @@ class Peft(Dialect):
 
     def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
         prefix = self.spell(layer, base)[0]
-        return {f"{prefix}.{suffix}": tensor for suffix, tensor in self._held(adapter, layer).tensors.items()}
+        return {f"{prefix}.{_FULL.get(suffix, suffix)}": tensor for suffix, tensor in self._held(adapter, layer).tensors.items()}
 
     def write_metadata(self, adapters: Mapping[Target, Adapter], base: Base) -> Mapping[str, str]:
         config: dict[str, Any] = {}
@@ -44,7 +50,7 @@ class Peft(Dialect):
         return {PEFT_CONFIG: json.dumps(config, indent=2, sort_keys=True), "format": "pt"}
 
     def _held(self, adapter: Adapter, layer: Layer) -> Held:
-        held = hold(adapter, layer)
+        held = hold(adapter, layer, fold=True)
         if isinstance(held, str) or held.kind != "LORA":  # diffusers loads nothing else from one file
             raise self.cannot_hold(layer, held if isinstance(held, str) else f"the type {adapter.name}")
         return held

@@ -1,4 +1,8 @@
-"""PEFT's own files: `base_model.model.<module>.lora_A.weight`, the component unsaid, alpha in `adapter_config.json` beside them."""
+"""PEFT's own files: `base_model.model.<module>.lora_A.weight`, the component unsaid, alpha in `adapter_config.json` beside them.
+
+PEFT finds a tensor under the module's name in the live model alone, and transformers 5 dropped `text_model.` from CLIPTextModel's.
+So a CLIPTextModel's tensors are written under both names: each version passes over the other's without a word.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PREFIX = "base_model.model"
+_OLD_PREFIX = f"{_PREFIX}.text_model."
 
 
 class PeftFolder(Dialect):
@@ -22,18 +27,23 @@ class PeftFolder(Dialect):
     folder: ClassVar[bool] = True
 
     def spell(self, layer: Layer, base: Base) -> tuple[str, ...]:
-        """As transformers 5 names the modules: `text_model.` only where there is a projection. PEFT finds no other name."""
+        """As transformers 5 names the modules: `text_model.` only where there is a projection."""
         module, short = layer.target.module, layer.target.module.removeprefix("text_model.")
-        projected = Target(layer.target.component, "text_projection") in base.by_target
-        names = (module, short) if projected else (short, module)
+        names = (module, short) if _projects(layer.target.component, base) else (short, module)
         return tuple(dict.fromkeys(f"{_PREFIX}.{name}" for name in names))
+
+    def repeated(self, keys: Mapping[str, str]) -> Mapping[str, str]:
+        """The names of transformers 4 where those of transformers 5 are there too."""
+        both = {key: key.replace(_OLD_PREFIX, f"{_PREFIX}.", 1) for key in keys if key.startswith(_OLD_PREFIX)}
+        return {old: new for old, new in both.items() if new in keys}
 
     def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
         return quirks.turned(super().fix(group, spelled, layer, metadata), layer, metadata)
 
     def write_tensors(self, adapter: Adapter, layer: Layer, base: Base) -> "dict[str, Tensor]":
-        prefix = self.spell(layer, base)[0]
-        return {f"{prefix}.{suffix}": tensor for suffix, tensor in self.held(adapter, layer).tensors.items()}
+        prefixes = self.spell(layer, base)[: 1 if _projects(layer.target.component, base) else 2]
+        held = self.held(adapter, layer).tensors
+        return {f"{prefix}.{suffix}": tensor for prefix in prefixes for suffix, tensor in held.items()}
 
     def held(self, adapter: Adapter, layer: Layer) -> Held:
         """Raises DialectCannotHold."""
@@ -53,7 +63,7 @@ class PeftFolder(Dialect):
             if (held[name].kind, held[name].options) != (first.kind, first.options):
                 raise self.cannot_hold(layer, f"{held[name].kind} {dict(held[name].options)} beside {first.kind} {dict(first.options)}")
         component = next(iter(adapters)).component
-        text = "CLIPTextModelWithProjection" if Target(component, "text_projection") in base.by_target else "CLIPTextModel"
+        text = "CLIPTextModelWithProjection" if _projects(component, base) else "CLIPTextModel"
         model = "UNet2DConditionModel" if component == "unet" else text
         library = "diffusers" if component == "unet" else "transformers"
         return {
@@ -62,3 +72,8 @@ class PeftFolder(Dialect):
             "inference_mode": True,
             "task_type": None,
         }
+
+
+def _projects(component: str, base: Base) -> bool:
+    """Whether the component is a CLIPTextModelWithProjection, in which `text_model.` stayed."""
+    return Target(component, "text_projection") in base.by_target

@@ -5,6 +5,7 @@
 - PEFT's LoRA of an embedding is its matrix transposed, the other way round.
 - PEFT's alpha stands in its config, and scales the bias too. Its LoKr is scaled by alpha/r even where nothing is factored.
 - PEFT's IA3 stores the factor itself, LyCORIS what is added to 1.
+- A rotation whose constraint is FREE has none, which is 0 inside.
 """
 
 import math
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".magnitude")
 _EMBEDDINGS = (".lora_embedding_A", ".lora_embedding_B")
 _PEFTS_IA3 = ".ia3_l"
+# The alpha with which a rotation that is not clamped is written. Tools clamp the length of Q, over all blocks, to alpha or to alpha
+# times the outputs. At length 1 all of a turn is already 90 degrees or less, so a length of 2^15 is none that training finds; and 2^15
+# is exact in float16, where the next power of two is infinite, in bfloat16 and in float32.
+FREE = 2.0**15
 _WITHOUT_BIAS = (".to_q", ".to_k", ".to_v")
 # Without a tensor of one of these suffixes no shape is mended.
 _SHAPED = frozenset({"dora_scale", "weight"})
@@ -51,6 +56,8 @@ def mend(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, m
     if "dora_scale" in group:
         vector = group["dora_scale"]
         group["dora_scale"] = vector.reshape(_magnitude(tuple(vector.shape), spelled["dora_scale"], layer.shape))
+    if "oft_blocks" in group and "alpha" in group and bool((group["alpha"] == FREE).all()):
+        group["alpha"] = torch.zeros(())
     if "weight" in group and _ends(spelled["weight"], (_PEFTS_IA3,)):
         factor = group["weight"]
         group["weight"] = factor.float().reshape(_ia3(tuple(factor.shape), layer)) - 1
@@ -87,16 +94,21 @@ def turned(group: "dict[str, Tensor]", layer: Layer, metadata: Mapping[str, str]
     return group if layer.kind != "conv" else {**group, "oft_R.weight": -group["oft_R.weight"]}
 
 
-def _magnitude(shape: Shape, key: str, target: Shape) -> Shape:
-    """The shape of DoRA's vector that says whose norms it holds; as it is where it fits nobody's."""
+def magnitude_shape(shape: Shape, target: Shape) -> Shape:
+    """The shape of DoRA's vector that says whose norms it holds, with the weight's dimensions; as it is where it fits nobody's."""
     length, points = math.prod(shape), (1,) * (len(target) - 2)
     row, column = (length, 1, *points), (1, length, *points)
-    if _ends(key, _MAGNITUDES):
+    flat = len(shape) == 1
+    if length == target[0] and (flat or shape[:1] == (length,)):
         return row
-    if len(shape) == 1:
-        return row if length == target[0] else column if length == target[1] else shape
+    if length == target[1] and (flat or shape[1:2] == (length,)):
+        return column
     # PEFT's [1, out, 1, 1] under another tool's name, where it cannot be columns.
-    return row if shape[1:2] == (length,) == target[:1] != target[1:2] else shape
+    return row if shape[1:2] == (length,) == target[:1] else shape
+
+
+def _magnitude(shape: Shape, key: str, target: Shape) -> Shape:
+    return (math.prod(shape), *(1,) * (len(target) - 1)) if _ends(key, _MAGNITUDES) else magnitude_shape(shape, target)
 
 
 def _ends(key: str, endings: tuple[str, ...]) -> bool:

@@ -1,7 +1,7 @@
 """File -> LoraFile: recognise the base, match the names, take the tensors."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +38,12 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     unknown: list[str] = []
     matches = _matches(parts, base, unknown)
     for header, matched in matches:
-        tensors = tensorfile.load_tensors(header, [*matched.words, *(key for keys in matched.groups.values() for key in keys)])
+        wanted = [*matched.words, *matched.repeated, *(key for keys in matched.groups.values() for key in keys)]
+        tensors = tensorfile.load_tensors(header, wanted)
         adapters |= _adapters(header, matched, tensors, base)
         for key, (word, component) in matched.words.items():
             embeddings.setdefault(word, {})[component] = tensors[key]
-        unknown += matched.unknown
+        unknown += (*matched.unknown, *_different(matched.repeated, tensors))
     return LoraFile(
         adapters,
         dict(metadata),
@@ -55,6 +56,13 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
         alpha_from=alpha_from([matched for _, matched in matches], metadata),
         embeddings=embeddings,
     )
+
+
+def _different(repeated: Mapping[str, str], tensors: "Mapping[str, Tensor]") -> Iterator[str]:
+    """The copies that are none: their tensors are not used."""
+    for key, first in repeated.items():
+        if not tensors[key].equal(tensors[first]):
+            yield f"{key}: names the same tensor as {first} and holds another one; {first} is used"
 
 
 def _matches(parts: Iterable[folder.Part], base: Base, unknown: list[str]) -> list[tuple[Header, Match]]:

@@ -51,15 +51,20 @@ def refuse_unwritable(file: LoraFile, dialect: str) -> None:
         chosen.write_tensors(adapter, base.by_target[target], base)
 
 
+def spelled(dialect: Dialect, adapters: Mapping[Target, Adapter], base: Base) -> "dict[str, Tensor]":
+    """The adapters' tensors under the dialect's names, before they are cast; raises DialectCannotHold."""
+    return {
+        key: tensor
+        for target, adapter in adapters.items()
+        for key, tensor in dialect.write_tensors(adapter, base.by_target[target], base).items()
+    }
+
+
 def _one(
     dialect: Dialect, file: LoraFile, adapters: Mapping[Target, Adapter], base: Base, dtype: "torch.dtype"
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    tensors: dict[str, Tensor] = {}
-    for target, adapter in adapters.items():
-        for key, tensor in dialect.write_tensors(adapter, base.by_target[target], base).items():
-            tensors[key] = _cast(key, tensor, dtype)
-    for key, tensor in dialect.write_embeddings(file.embeddings, base).items():
-        tensors[key] = _cast(key, tensor, dtype)
+    named = {**spelled(dialect, adapters, base), **dialect.write_embeddings(file.embeddings, base)}
+    tensors = {key: _cast(key, tensor, dtype) for key, tensor in named.items()}
     extra = {**dialect.write_metadata(adapters, base), "sshs_model_hash": tensorfile.content_hash(tensors)}
     return tensors, stamped(file.metadata, adapters, base, extra)
 
