@@ -184,12 +184,6 @@ def test_a_tag_in_the_negative_prompt_runs_on_its_half(draw):
     assert (pixels(without) == pixels(draw("a cat", negative_prompt="dogs", guidance=1.0)[0])).all()
 
 
-def test_what_is_not_done_is_said(draw):
-    [picture] = draw(f"(a cat:1.3) {'x' * 100}")
-    assert any("emphasis" in note for note in picture.notes)
-    assert any("its end is not used" in note for note in picture.notes)
-
-
 def test_a_part_that_does_not_fit_is_said_and_strict_refuses_it(session, folder, make_lora):
     from safetensors.torch import load_file, save_file
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from loraloom.errors import NotSupported, SettingsError
 from loraloom.generate.decoding import decoding_as_held
+from loraloom.generate.emphasis import count_chunks, texts
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
 from loraloom.generate.turns import TURNS
@@ -59,7 +61,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to draw: the text as the encoder sees it, no tags."""
+    """One picture to draw. Texts have no tags; emphasis marks are read where `emphasised` is around the drawing."""
 
     text: str
     seed: int
@@ -103,8 +105,20 @@ def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | N
     size = _batch_size(pipeline, style)
     clock = clock or Clock(style.executed * len(shots), None)
     with _sampling(pipeline, style), decoding_as_held(pipeline):
-        for start in range(0, len(shots), size):
-            yield from _draw_batch(pipeline, shots[start : start + size], style, clock)
+        for batch in _batches(pipeline, shots, size):
+            yield from _draw_batch(pipeline, batch, style, clock)
+
+
+def _batches(pipeline: Any, shots: Sequence[Shot], size: int) -> Iterator[Sequence[Shot]]:
+    """At most `size` neighbours whose texts take as many chunks of tokens: padding a text would change its picture."""
+
+    @cache
+    def count(*texts: str) -> int:
+        return count_chunks(pipeline, *texts)
+
+    for _, neighbours in groupby(shots, lambda shot: count(shot.text, shot.negative)):
+        alike = list(neighbours)
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
 def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock) -> "list[Image]":
@@ -120,13 +134,13 @@ def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock
         return tensors
 
     options: dict[str, Any] = {
-        "prompt": [shot.text for shot in batch],
+        "prompt": texts(pipeline, [shot.text for shot in batch]),
         "num_inference_steps": style.steps,
         "generator": [torch.Generator("cpu").manual_seed(shot.seed) for shot in batch],
         "callback_on_step_end": after,
     }
     if any(shot.negative for shot in batch):
-        options["negative_prompt"] = [shot.negative for shot in batch]
+        options["negative_prompt"] = texts(pipeline, [shot.negative for shot in batch])
     chosen: dict[str, Any] = {"guidance_scale": style.guidance}
     if style.source:
         chosen |= {"image": [style.source.image] * len(batch), "strength": style.source.denoise}

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from loraloom.engine import Report
 from loraloom.errors import MatchError
 from loraloom.generate.draw import Clock, OnStep, Shot, Source, Style, draw, own_sampler
+from loraloom.generate.emphasis import emphasised, encoders, weighs
 from loraloom.generate.infotext import Recipe
 from loraloom.generate.opened import Opened
 from loraloom.generate.request import Drawing
 from loraloom.lorafile import LoraFile, Mix
+from loraloom.prompts import unmarked, weighted
 from loraloom.schedule import number
 from loraloom.tensorfile import Header
 
@@ -83,19 +85,20 @@ def draw_jobs(
 @contextmanager
 def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterator[Report | None]:
     """The mix on the base, as the request asks for it; None where there is nothing to attach. Raises as `draw_jobs` does."""
-    if not mix.positive and not mix.negative:
-        yield None
-        return
-    with opened.runner(request.loader).attached(mix, steps=style.executed, mode=request.mode) as report:
-        if request.strict and (unused := _left_out(report)):
-            raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
-        yield report
+    with emphasised(opened.pipeline):
+        if not mix.positive and not mix.negative:
+            yield None
+            return
+        with opened.runner(request.loader).attached(mix, steps=style.executed, mode=request.mode) as report:
+            if request.strict and (unused := _left_out(report)):
+                raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
+            yield report
 
 
 def notes(opened: Opened, job: Job, report: Report | None, style: Style) -> Iterator[str]:
     """What the person who asked should know: about the prompt, and about its networks."""
     yield from job.notes
-    yield from _cut_text(opened.pipeline, job.shot.text)
+    yield from _text_notes(opened.pipeline, (job.shot.text, job.shot.negative))
     yield from _network_notes(report, job.mix, style)
 
 
@@ -121,13 +124,29 @@ def _network_notes(report: Report | None, mix: Mix, style: Style) -> Iterator[st
             yield f"{file.name}: position {late} is after the last of {style.executed} steps"
 
 
+def _text_notes(pipeline: Any, texts: Sequence[str]) -> Iterator[str]:
+    """What a pipeline that weighs no words does with these texts."""
+    if weighs(pipeline):
+        return
+    if any(weight != 1 for text in texts for _, weight in weighted(text)):
+        kinds = " and ".join(dict.fromkeys(type(part).__name__ for part in encoders(pipeline).values())) or "no known text encoder"
+        yield (
+            f"emphasis like (word:1.2) is run by Stable Diffusion pipelines with CLIP alone; this {type(pipeline).__name__} has {kinds}, "
+            "so the words are drawn with weight 1"
+        )
+    for text in texts:
+        yield from _cut_text(pipeline, unmarked(text))
+
+
 def _cut_text(pipeline: Any, text: str) -> Iterable[str]:
-    """CLIP reads a fixed number of tokens and drops the rest without a word."""
-    tokenizer = getattr(pipeline, "tokenizer", None)
-    if tokenizer is None or hasattr(pipeline, "tokenizer_2"):
+    """An encoder reads a fixed number of tokens and drops the rest without a word; of several, one that reads all is enough."""
+    names = [name.replace("text_encoder", "tokenizer") for name in encoders(pipeline)]
+    tokenizers = [found for name in names if (found := getattr(pipeline, name, None)) is not None]
+    counts = [(len(tokenizer(text, truncation=False, verbose=False).input_ids), tokenizer.model_max_length) for tokenizer in tokenizers]
+    if not counts or any(count <= room for count, room in counts):
         return ()
-    count, room = len(tokenizer(text, truncation=False, verbose=False).input_ids), tokenizer.model_max_length
-    return (f"the text encoder reads {room} tokens, the prompt has {count}: its end is not used",) if count > room else ()
+    count, room = max(counts, key=lambda found: found[1])
+    return (f"the text encoder reads {room} tokens, the prompt has {count}: its end is not used",)
 
 
 def _recipe(opened: Opened, job: Job, style: Style, image: "Image") -> Recipe:

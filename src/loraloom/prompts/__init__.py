@@ -1,6 +1,6 @@
 """The prompt language: text in, text and LoRA tags out. See docs/prompts.md."""
 
-from loraloom.prompts.emphasis import weighted
+from loraloom.prompts.emphasis import unmarked, weighted
 from loraloom.prompts.prompt import Prompt, compose, parse, parse_lenient, with_strengths
 from loraloom.prompts.tag import LoraTag
 from loraloom.prompts.triggers import Given, choose, give_triggers
@@ -14,6 +14,7 @@ __all__ = [
     "give_triggers",
     "parse",
     "parse_lenient",
+    "unmarked",
     "weighted",
     "with_strengths",
 ]

@@ -40,6 +40,11 @@ def weighted(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(spans) or (("", 1.0),)
 
 
+def unmarked(text: str) -> str:
+    """The text as an encoder reads it that weighs no words: emphasis marks are not words."""
+    return "".join(piece for piece, _ in weighted(text))
+
+
 def _bracket_factors(tokens: list[re.Match[str]]) -> dict[int, tuple[str, float | None]]:
     """Index of a bracket token -> its kind, and the factor that it opens or None where it closes. Brackets that are text are absent."""
     open_at: dict[str, list[int]] = {"(": [], "[": []}

@@ -12,7 +12,7 @@ from loraloom.lorafile import Mix
 from loraloom.prompts import Prompt
 from loraloom.session.kept import Kept
 from loraloom.session.library import Library, Named
-from loraloom.session.wording import parsed, unweighted, words
+from loraloom.session.wording import parsed
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,6 @@ def _jobs(kept: Kept, request: ImageRequest, begin: Source | None) -> tuple[Open
     opened = kept.bases.open(request.base).beginning_with(begin)
     seed = random_seed() if request.seed is None else request.seed
     mix = Mix(kept.networks.stack(named, opened, request), kept.networks.stack(named_negative, opened, request))
-    said = (*mistakes, *unweighted(prompt))
-    jobs = [Job(Shot(words(prompt), seed + i, words(negative)), mix, prompt.source, negative.source, said) for i in range(request.pictures)]
+    shots = [Shot(prompt.text, seed + i, negative.text) for i in range(request.pictures)]
+    jobs = [Job(shot, mix, prompt.source, negative.source, mistakes) for shot in shots]
     return opened, jobs

@@ -12,7 +12,6 @@ from loraloom.lorafile import Mix
 from loraloom.prompts import parse
 from loraloom.schedule import number
 from loraloom.session.kept import Kept
-from loraloom.session.wording import unweighted, words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,9 +58,9 @@ def _jobs(kept: Kept, request: GridRequest) -> tuple[Opened, list[Job]]:
     jobs = []
     for prompt, column, named in cells:
         cell = library.finish(parse(" ".join(filter(None, (prompt.source, column.tags)))), catalogue)
-        shot = Shot(words(cell.prompt), seed, words(negative))
+        shot = Shot(cell.prompt.text, seed, negative.text)
         mix = Mix(networks.stack(named, opened, request), below)
-        jobs.append(Job(shot, mix, cell.prompt.source, negative.source, (*unweighted(prompt), *cell.notes)))
+        jobs.append(Job(shot, mix, cell.prompt.source, negative.source, cell.notes))
     return opened, jobs
 
 

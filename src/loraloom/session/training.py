@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from loraloom import train as trainer
 from loraloom.generate.draw import Shot, draw
+from loraloom.generate.emphasis import emphasised
 from loraloom.generate.request import Drawing
 from loraloom.generate.unopened import look
 from loraloom.lorafile import LoraFile, Mix
@@ -42,7 +43,7 @@ def train(bases: Bases, config: TrainConfig, progress: Report | None, note: Note
 
     def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
         style = opened.style(Drawing(width=side, height=side))
-        with opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
+        with emphasised(opened.pipeline), opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
             return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
 
     return trainer.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note, checked=checked)

@@ -1,4 +1,4 @@
-"""A prompt's text on its way to the encoder, and what is said about it."""
+"""A prompt that is read, and its mistakes raised or collected."""
 
 from loraloom.prompts import Prompt, parse, parse_lenient
 
@@ -10,14 +10,3 @@ def parsed(text: str, mistakes: list[str] | None) -> Prompt:
     prompt, found = parse_lenient(text)
     mistakes += (str(mistake) for mistake in found)
     return prompt
-
-
-def words(prompt: Prompt) -> str:
-    """The text for an encoder that knows no weights: emphasis marks are not words."""
-    return "".join(text for text, _ in prompt.emphasis)
-
-
-def unweighted(prompt: Prompt) -> tuple[str, ...]:
-    """A note where the prompt weights words, which `words` does not."""
-    weighted = any(weight != 1 for _, weight in prompt.emphasis)
-    return ("emphasis like (word:1.2) is not run yet; the words are drawn with weight 1",) if weighted else ()
