@@ -22,7 +22,7 @@ from loraloom.cli import main
 from loraloom.errors import LoraError
 from loraloom.tensorfile import Header
 
-OUT = "out.safetensors"
+OUT = "./out.safetensors"
 FEW = [("extract", True), ("edit", True)]  # with a file in its place before, or none
 MORE = [("extract", False), ("convert", True), ("convert", False), ("prune", True), ("prune", False)]
 COMMANDS = {

@@ -21,16 +21,16 @@ MIX = "<lora:ink:0.8><lora:neon:0.4>"
 
 def test_it_prints_where_the_file_is_and_how_far_from_the_mix(loraloom):
     code, out, err = loraloom("extract", MIX, "mixed.safetensors", "--rank", 4)
-    assert (code, out) == (0, "mixed.safetensors\n")
+    assert (code, out) == (0, "loras/mixed.safetensors\n")
     assert "lora on 60 modules, rank 4, float16 (rank 4)" in err
     assert "from the mix: " in err
     assert "of what modules put out for a fixed random input: at most " in err
-    assert len(read("mixed.safetensors").adapters) == 60
+    assert len(read("loras/mixed.safetensors").adapters) == 60
 
 
 def test_json_has_a_row_for_each_module(loraloom):
     document = json.loads(loraloom("extract", MIX, "x.safetensors", "--error", 0.2, "--components", "unet", "--json")[1])
-    assert document["path"] == "x.safetensors"
+    assert document["path"] == "loras/x.safetensors"
     assert document["components"] == {"unet": 48}
     assert all(row["error"] <= 0.2 for row in document["rows"])
 
@@ -49,7 +49,7 @@ def test_a_plot_lies_where_it_was_asked_for_and_nothing_is_drawn_over(loraloom, 
     assert (tmp_path / "plots" / "x.png").read_bytes().startswith(b"\x89PNG")
     code, _, err = loraloom("extract", MIX, "y.safetensors", "--rank", 4, "--plot", "plots/x.png")
     assert (code, "is there already" in err) == (6, True)
-    assert not (tmp_path / "y.safetensors").exists()
+    assert not (tmp_path / "loras" / "y.safetensors").exists()
 
 
 def test_live_says_what_the_base_puts_out(loraloom):
@@ -79,11 +79,11 @@ def test_errors_are_a_message_and_an_exit_code(loraloom, tmp_path, arguments, co
     found, out, err = loraloom("extract", *arguments)
     assert (found, out) == (code, "")
     assert text in err
-    assert not (tmp_path / "x.safetensors").exists()
+    assert not list(tmp_path.rglob("x.safetensors"))
 
 
 def test_resize_prints_where_the_file_is_and_how_far_from_what_it_was(loraloom):
-    code, out, err = loraloom("resize", "loras/ink.safetensors", "small.safetensors", "--energy", 0.8)
+    code, out, err = loraloom("resize", "loras/ink.safetensors", "./small.safetensors", "--energy", 0.8)
     assert (code, out) == (0, "small.safetensors\n")
     assert "float16 (energy 0.8 in every module)" in err
     assert "from what it was: " in err
@@ -113,7 +113,7 @@ def test_two_checkpoints_take_no_mix(loraloom, tmp_path, nano):
     weight.data += torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     nano.save_pretrained(tmp_path / "after")
     weight.data.copy_(kept)
-    code, out, err = loraloom("extract", "--base", "before", "--tuned", "after", "tuned.safetensors", "--rank", 4)
+    code, out, err = loraloom("extract", "--base", "before", "--tuned", "after", "./tuned.safetensors", "--rank", 4)
     assert (code, out) == (0, "tuned.safetensors\n")
     assert "lora on 1 modules, rank 4, float16 (rank 4)" in err
     assert "from the difference: " in err
@@ -141,4 +141,20 @@ def test_mistakes_with_two_checkpoints_are_a_message_and_an_exit_code(loraloom, 
     found, out, err = loraloom("extract", *arguments)
     assert (found, out) == (code, "")
     assert text in err
-    assert not (tmp_path / "x.safetensors").exists()
+    assert not list(tmp_path.rglob("x.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ("extract", MIX, "new", "--rank", 4),
+        ("resize", "ink", "new", "--rank", 2),
+        ("convert", "ink", "new.safetensors", "--dialect", "peft"),
+        ("edit", "ink", "new", "--only", "unet"),
+    ],
+)
+def test_what_a_command_writes_under_a_bare_name_a_prompt_finds(loraloom, monkeypatch, made):
+    monkeypatch.setenv("LORALOOM_BASE", "nano")
+    assert loraloom(*made)[:2] == (0, "loras/new.safetensors\n")
+    code, _, err = loraloom("generate", "a cat <lora:new>", "--explain")
+    assert (code, err) == (0, "")

@@ -71,13 +71,14 @@ def test_options_count_more_and_paths_are_those_of_the_file(tmp_path: Path, pict
     (file.parent / "tiny").mkdir()  # a folder of an embedded base's name
     file.write_text('pictures = "../pictures"\nrank = 4\nsteps = 9\nbase = "mine"\nvalidation = ["held"]\noutput = "out/x"\n')
     monkeypatch.chdir(tmp_path)
-    job = command._job(Path("jobs/run.toml"), {"steps": 3, "output": Path("y")})
-    assert (job.rank, job.steps, job.output) == (4, 3, Path("y"))
+    job = command._job(Path("jobs/run.toml"), {"steps": 3, "output": Path("a/y")})
+    assert (job.rank, job.steps, job.output) == (4, 3, Path("a/y.safetensors"))
     assert [path.resolve() for path in job.pictures] == [pictures.resolve()]
     assert job.base == str(file.parent / "mine")
     assert job.validation == (file.parent / "held",)
     file.write_text('pictures = "x"\nbase = "tiny"')
-    assert command._job(file, {}).base == "tiny"
+    job = command._job(file, {})
+    assert (job.base, job.output) == ("tiny", Path("loras/x.safetensors"))
 
 
 @pytest.mark.parametrize(

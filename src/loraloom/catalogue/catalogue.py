@@ -7,10 +7,11 @@ from pathlib import Path
 
 from loraloom.catalogue.facts import Facts, Structure, read_facts, read_told
 from loraloom.catalogue.index import Index
-from loraloom.catalogue.scan import SUFFIX, Item, scan
+from loraloom.catalogue.scan import Item, scan
 from loraloom.catalogue.sidecar import beside
 from loraloom.catalogue.snapshot import Snapshot
 from loraloom.errors import Ambiguous, NotFound, suggestion
+from loraloom.newfile import SUFFIX
 from loraloom.peek import peek
 
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{8,64})")

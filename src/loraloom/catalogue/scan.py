@@ -11,8 +11,8 @@ from pathlib import Path
 
 from loraloom.catalogue.sidecar import ENDINGS, Beside
 from loraloom.errors import FileError, NotFound, suggestion
+from loraloom.newfile import SUFFIX
 
-SUFFIX = ".safetensors"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 

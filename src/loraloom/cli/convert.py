@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -35,11 +36,13 @@ def convert(
 ) -> None:
     """Write a network in another naming, as another type or in another precision, and print where it is."""
     from loraloom.combine import Goal
+    from loraloom.dialects import by_name
     from loraloom.session import Session
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or ())
-    found = session.convert(file, output.expanduser(), dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
+    target = Path(output).expanduser() if by_name(dialect).folder else session.new_file(output)
+    found = session.convert(file, target, dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +19,11 @@ _SHOWN = 64  # characters of a value
 def edit(
     file: Annotated[str, typer.Argument(help="A file, or a name in your library.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Argument(help="Where the changed file goes. (default: the file itself is changed)", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The changed file: a name in your library, or a path such as ./ink.safetensors. (default: the file itself is changed)",
+            show_default=False,
+        ),
     ] = None,
     trigger: Annotated[
         str | None, typer.Option(help='The words that start it, with commas: "zvz, flat". (modelspec.trigger_phrase)', show_default=False)
@@ -56,7 +59,8 @@ def edit(
         _show(session.metadata(file), as_json=as_json)
         return
     parts = tuple(word.strip() for word in only.split(",")) if only is not None else ()
-    found = session.edit(file, output.expanduser() if output else None, changes=changes, only=parts, base=base, overwrite=overwrite)
+    target = None if output is None else session.new_file(output)
+    found = session.edit(file, target, changes=changes, only=parts, base=base, overwrite=overwrite)
     if as_json:
         changed = [change._asdict() for change in found.changes]
         print_json(asdict(found) | {"path": str(found.path), "changes": changed})

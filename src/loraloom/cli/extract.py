@@ -24,7 +24,9 @@ def extract(
             help='The mix as a prompt writes it: "<lora:ink:0.8><lora:neon:te=0.4:unet=1>"; none with --tuned.', show_default=False
         ),
     ] = None,
-    output: Annotated[str | None, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)] = None,
+    output: Annotated[
+        str | None, typer.Argument(help="The new file: a name in your library, or a path such as ./mixed.safetensors.", show_default=False)
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Lose nothing: ranks add up. (what is done if none of these is given)")] = False,
     rank: options.Rank = None,
     error: options.Error = None,
@@ -90,7 +92,7 @@ def extract(
         steps=steps,
     )
     with _bar(shown=tuned is not None) as on_module:
-        found = session.extract(request, Path(output).expanduser(), live=live, on_module=on_module, overwrite=overwrite)
+        found = session.extract(request, session.new_file(output), live=live, on_module=on_module, overwrite=overwrite)
     print_extracted(found, "the mix" if tuned is None else "the difference", plot=plot, as_json=as_json)
 
 

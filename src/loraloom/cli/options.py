@@ -45,7 +45,9 @@ Factor = Annotated[
     int | None, typer.Option(help="For lokr: how large w1 may be, -1 near the square root. (default: the best)", show_default=False)
 ]
 Dialect = Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")]
-NewFile = Annotated[Path, typer.Argument(help="Where the new file goes: a .safetensors file.", show_default=False)]
+NewFile = Annotated[
+    str, typer.Argument(help="The new file: a name in your library, or a path such as ./ink.safetensors.", show_default=False)
+]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 WeightsOf = Annotated[
     str | None, typer.Option("--base", help="The base, for types whose change depends on its weights.", show_default=False)

@@ -33,5 +33,6 @@ def resize(
         rank=rank, error=error, energy=energy, max_rank=max_rank, type=type, factor=factor, dialect=dialect, dtype=dtype, base=base
     )
     require_plot(plot, overwrite=overwrite)
-    found = Session(lora_folders=lora_folder or ()).resize(file, request, output.expanduser(), overwrite=overwrite)
+    session = Session(lora_folders=lora_folder or ())
+    found = session.resize(file, request, session.new_file(output), overwrite=overwrite)
     print_extracted(found, "what it was", plot=plot, as_json=as_json)

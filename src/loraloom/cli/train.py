@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import typer
 
+from loraloom.newfile import new_file
+from loraloom.settings import Settings
 from loraloom.train.config import PARTS, Flags, JobFile, TrainConfig, read_config
 from loraloom.train.config import save_config as write_config
+from loraloom.train.config.resolved import usual_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,10 +43,13 @@ def train(config: Path | None, save_config: Path | None, as_json: bool, dry_run:
 
 
 def _job(path: Path | None, options: dict[str, Any]) -> TrainConfig:
-    """The file's job, if there is one, with these options in place of its own; an error says the line of what is wrong in the file."""
+    """The file's job, if there is one, with these options in place of its own; an error says the line of what is wrong in the file.
+    Its output is where the new network lies: under a bare name in the library."""
     file = JobFile.read(path) if path is not None else None
     values = (file.anchored() if file else {}) | options
-    return read_config(values, lambda name: file.where(name) if file and name not in options else "")
+    job = read_config(values, lambda name: file.where(name) if file and name not in options else "")
+    usual = usual_name(job)
+    return job.model_copy(update={"output": new_file(usual if job.output is None else job.output, Settings.load(), usual=usual)})
 
 
 def _save(config: TrainConfig, path: Path) -> None:

@@ -20,13 +20,13 @@ class Library:
     def __init__(self, settings: Settings, folders: Iterable[str | Path] = (), *, paths: bool = True) -> None:
         self.paths = paths
         self._settings = settings
-        self._folders = tuple(Path(folder).expanduser() for folder in folders)
+        self.folders = tuple(Path(folder).expanduser() for folder in folders)
         self._looking = threading.Lock()
         self._kept: Catalogue | None = None
 
     def catalogue(self) -> Catalogue:
         """As it was at its last `rescan`; made anew when one of its folders comes or goes."""
-        folders = (*self._settings.library, *self._folders)
+        folders = (*self._settings.library, *self.folders)
         with self._looking:
             if self._kept is None or self._kept.folders != folders:
                 self._kept = Catalogue(folders, index=self._settings.library_index)

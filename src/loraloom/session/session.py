@@ -16,6 +16,7 @@ from loraloom.generate.jobs import OnPicture, Picture
 from loraloom.generate.opened import BaseFacts
 from loraloom.generate.request import GridRequest, ImageRequest
 from loraloom.generate.turns import TURNS
+from loraloom.newfile import new_file
 from loraloom.peek import peek
 from loraloom.session import drawing, files, mixes, sheets
 from loraloom.session.bases import Bases
@@ -54,6 +55,11 @@ class Session:
     def locate(self, name: str | Path) -> Path:
         """The file that a path or a name in the library means; a path that is there counts first. Raises NotFound."""
         return self._kept.library.locate(name)
+
+    def new_file(self, output: str | Path, *, usual: str = "") -> Path:
+        """Where a new LoRA goes: under a bare name into the first folder of the library that can be written into, so that a prompt
+        finds it, else exactly where `output` says. As `newfile.new_file` says; raises SettingsError."""
+        return new_file(output, self.settings, self._kept.library.folders, usual=usual)
 
     def about(self, base: str | None = None) -> BaseFacts:
         """What a base is and does by itself; None is the settings' base. Opens it. Raises BaseError."""

@@ -6,9 +6,9 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from loraloom.catalogue.scan import SUFFIX
 from loraloom.errors import NotFound, suggestion
 from loraloom.generate.pipeline import EMBEDDED
+from loraloom.newfile import SUFFIX
 from loraloom.settings import Settings
 
 _HASHED_BYTES = 64 * 2**20  # larger weights are not read for a hash

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from loraloom.catalogue.scan import SUFFIX
+from loraloom.newfile import SUFFIX
 
 _CHARACTERS = 100
 _BYTES = 200  # in UTF-8; file systems take 255 with the ending and what a temporary file adds

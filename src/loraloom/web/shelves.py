@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.catalogue.scan import SUFFIX
 from loraloom.errors import SettingsError, suggestion
+from loraloom.newfile import SUFFIX, writable_folders
 from loraloom.settings import Settings
 from loraloom.web.answers import Taken
 
@@ -33,9 +33,8 @@ class Shelf:
 
 def shelves(settings: Settings, more: Iterable[Path] = ()) -> tuple[Shelf, ...]:
     """The folders of the settings, `./loras`, which is made if it is missing, and `more`: those that can be written into."""
-    wanted = (*settings.lora_folders, Path("loras"), *more)
-    paths = dict.fromkeys(Path(os.path.abspath(folder)) for folder in wanted if _writable(folder))  # noqa: PTH100 - keeps links
-    return tuple(_named(paths))
+    folders = writable_folders(settings, more)
+    return tuple(_named(dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders)))  # noqa: PTH100 - keeps links
 
 
 def find_shelf(known: tuple[Shelf, ...], identity: str | None) -> Shelf:
@@ -49,11 +48,6 @@ def find_shelf(known: tuple[Shelf, ...], identity: str | None) -> Shelf:
         names = [shelf.name for shelf in known]
         raise SettingsError(f"folder: no folder of the library is {identity!r}{suggestion(identity, names)}; there are {', '.join(names)}")
     return found
-
-
-def _writable(folder: Path) -> bool:
-    place = folder if folder.exists() else folder.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def _named(paths: Iterable[Path]) -> Iterator[Shelf]:

@@ -115,9 +115,14 @@ def _components(words: Sequence[str], base: Base) -> tuple[str, ...]:
     return meant
 
 
+def usual_name(config: TrainConfig) -> str:
+    """What the file is called where the job does not say: for its trigger, else for its pictures."""
+    word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._")
+    return f"{word or Source.of(config.pictures[0]).name or 'lora'}.safetensors"
+
+
 def _output(config: TrainConfig) -> Path:
     """The file to write, always with the ending."""
     if config.output is None:
-        word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._")
-        return Path(f"{word or Source.of(config.pictures[0]).name or 'lora'}.safetensors")
+        return Path(usual_name(config))
     return config.output if config.output.suffix == ".safetensors" else config.output.with_name(config.output.name + ".safetensors")

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from loraloom.catalogue.scan import SUFFIX
+from loraloom.newfile import SUFFIX
 from loraloom.web.api.sdapi.routes import router as _router
 from loraloom.web.bases import known_bases
 from loraloom.web.service import Here

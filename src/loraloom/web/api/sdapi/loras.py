@@ -7,8 +7,8 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from loraloom.catalogue import Catalogue, Item
-from loraloom.catalogue.scan import SUFFIX
 from loraloom.errors import NotFound
+from loraloom.newfile import SUFFIX
 from loraloom.prompts import parse_lenient
 from loraloom.web.answers import NoSuch
 from loraloom.web.api.sdapi.routes import router as _router
