@@ -16,6 +16,7 @@ from loraloom.adapters.norm import Norm
 from loraloom.adapters.oft import OFT
 from loraloom.adapters.oft_diag import OFTDiag
 from loraloom.adapters.oft_onetrainer import OneTrainerOFT
+from loraloom.adapters.residual import BEGINNINGS, Residual
 from loraloom.adapters.sparse import Sparse
 from loraloom.adapters.wrapper import Wrapper
 from loraloom.errors import UnknownFormat
@@ -67,6 +68,7 @@ def no_type(shapes: Mapping[str, Shape]) -> str:
 
 
 __all__ = [
+    "BEGINNINGS",
     "BOFT",
     "IA3",
     "MAX_RANK",
@@ -85,6 +87,7 @@ __all__ = [
     "NotExact",
     "OFTDiag",
     "OneTrainerOFT",
+    "Residual",
     "Shape",
     "Sparse",
     "Wrapper",

@@ -51,6 +51,7 @@ class Adapter(ABC):
     reads_weight: ClassVar[bool] = False  # whether the delta depends on the base weight's values
     late: ClassVar[frozenset[str]] = frozenset()  # the fields that `init` leaves 0 beside others, as LoRA's up: what LoRA+ trains faster
     undecayed: ClassVar[frozenset[str]] = frozenset()  # the fields that change nothing at another value than 0: no weight decay
+    unwritable: ClassVar[str] = ""  # what a file of these tensors alone could not say, for types that are only read
 
     bias: "Tensor | None" = key("diff_b", optional=True)  # [out], added to the module's bias
 

@@ -25,6 +25,7 @@ class Wrapper(Adapter):
     def around(cls, kind: type[Adapter]) -> type[Self]:
         members: dict[str, Any] = {"inner_type": kind, "name": f"{kind.name}+{cls.tag}", "kinds": kind.kinds - {"norm", "embedding"}}
         members |= {"reads_weight": cls.reads_weight or kind.reads_weight, "undecayed": cls.undecayed | kind.undecayed, "late": kind.late}
+        members |= {"unwritable": kind.unwritable}
         made: type[Self] = type(f"{cls.__name__}Of{kind.__name__}", (cls,), members)
         return made
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loraloom import dialects
-from loraloom.adapters import adapter_type
-from loraloom.bases import Target
 from loraloom.bases.detect import by_family
 from loraloom.catalogue.scan import Item
 from loraloom.catalogue.sidecar import MAX_WORD, as_words, preview, read_sidecar
@@ -85,7 +83,7 @@ def _structure(item: Item, header: Header) -> Structure:
     if base is None:
         return Structure(found.family or "", found.title, problem=f"made for {found.title}, which loraloom does not run yet")
     try:
-        types = _types(header, dialects.match(header, base).groups)
+        types = Counter(kind.name for kind in dialects.match(header, base).kinds.values())
     except LoraError as error:
         return Structure(base.family, found.title, problem=_plain(item, error))
     return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total())
@@ -120,11 +118,6 @@ def _facts(item: Item, metadata: Mapping[str, str], structure: Structure, *, rea
 def _damaged(item: Item, error: LoraError) -> Facts:
     # Subclasses say what is wrong with the content, FileError itself what the system said.
     return _facts(item, {}, Structure(problem=_plain(item, error)), read=type(error) is not FileError)
-
-
-def _types(header: Header, groups: Mapping[Target, Mapping[str, str]]) -> "Counter[str]":
-    kinds = (adapter_type({suffix: header.entries[key].shape for key, suffix in keys.items()}) for keys in groups.values())
-    return Counter(kind.name for kind in kinds if kind)
 
 
 def _plain(item: Item, error: LoraError) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from loraloom.adapters import SUFFIXES, Adapter, Shape
+from loraloom.adapters import SUFFIXES, Adapter, Shape, adapter_type
 from loraloom.bases import Base, Layer, Target
 from loraloom.dialects import quirks
 from loraloom.dialects.stored import stored
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SPELLINGS: Mapping[str, str] = {
     "lora_A.weight": "lora_down.weight",
     "lora_B.weight": "lora_up.weight",
+    "lora_A": "lora_down.weight",  # AdaLoRA's, and those of others that hold a parameter in place of a layer
+    "lora_B": "lora_up.weight",
+    "lora_E": "lora_E",  # AdaLoRA's factors of the ranks: quirks.py
     "lora_B.bias": "diff_b",
     "lora.down.weight": "lora_down.weight",
     "lora.up.weight": "lora_up.weight",
@@ -67,6 +70,13 @@ class Dialect(ABC):
     def shapes(self, shapes: Mapping[str, Shape], spelled: Mapping[str, str], layer: Layer) -> Mapping[str, Shape]:
         """The shapes, by our suffix, that `fix` leaves of a group; `spelled` is the file's key for each."""
         return quirks.shapes(shapes, spelled, layer)
+
+    def kind(
+        self, found: Mapping[str, Shape], shapes: Mapping[str, Shape], layer: Layer, metadata: Mapping[str, str]
+    ) -> type[Adapter] | None:
+        """The type of a group with the shapes `found` in the file, which are `shapes` inside; None for no type. Raises UnknownFormat for
+        what the metadata says is none that is read."""
+        return quirks.kind(adapter_type(shapes), found, layer, metadata if self.configured else {})
 
     def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
         """Mend what files store differently. `group` has our suffixes, `spelled` the file's key for each."""

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from loraloom.adapters import Adapter, Shape, adapter_type, no_type
+from loraloom.adapters import Adapter, Shape, no_type
 from loraloom.bases import Base, Target
+from loraloom.dialects import peftconfig
 from loraloom.dialects.aitoolkit import AiToolkit
 from loraloom.dialects.base import Dialect, book
 from loraloom.dialects.bundled import bundled
@@ -93,6 +94,8 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
         shaped_else += [found.reason] if found.of_shape else []
         unknown += [f"{key}: {found.reason}" for key in named_keys]
     if not fitting and not words:
+        if reason := next(filter(None, (peftconfig.refusal(header.metadata, name) for name in base.components)), ""):
+            raise UnknownFormat(f"{header.path.name}: {reason}")
         if shaped_else:
             others = f" (and {len(shaped_else) - 1} more of its modules)" if len(shaped_else) > 1 else ""
             raise ShapeMismatch(f"{header.path.name}: {shaped_else[0]}{others}; nothing of it fits. Use it with the base it was made for")
@@ -151,7 +154,7 @@ def _fit(header: Header, base: Base, dialect: Dialect, target: Target, keys: Map
         return _Misfit(f"{target} is named more than once")
     try:
         shapes = dialect.shapes(found, spelled, layer)
-        kind = adapter_type(shapes)
+        kind = dialect.kind(found, shapes, layer, header.metadata)
         if kind is None:
             return _Misfit(no_type(found))
         if reason := kind.refusal(layer.kind, shapes):

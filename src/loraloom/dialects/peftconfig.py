@@ -5,19 +5,20 @@ diffusers stores it as JSON under `lora_adapter_metadata`, keys prefixed by the 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from loraloom.dialects import peftoptions
 from loraloom.dialects.held import Held
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import LimitExceeded, UnknownFormat
 
 MAX_PATTERNS = 2000  # the largest UNet has 794 modules
 RANKED = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # tensors of which the first length is the rank
-_OWN = {"r", "rank_pattern", "alpha_pattern", "use_rslora", "lora_alpha", "alpha"}
+_OWN = {"peft_type", "r", "rank_pattern", "alpha_pattern", "use_rslora", "lora_alpha", "alpha"}
 
 
 class Config(msgspec.Struct):
@@ -31,6 +32,8 @@ class Config(msgspec.Struct):
     use_rslora: bool = False
     use_cayley_neumann: bool = True
     num_cayley_neumann_terms: int = 5
+    init_r: int = 12  # AdaLoRA's: the rank that its scale was divided by, whatever is left of it
+    told: bool = False  # whether there is a config at all
 
     @property
     def is_usual_oft(self) -> bool:
@@ -41,6 +44,12 @@ class Config(msgspec.Struct):
         given = self.lora_alpha if self.lora_alpha is not None else self.alpha
         alpha = _by_pattern(self.alpha_pattern, module, rank if given is None else given)
         return alpha * (rank**0.5 if self.use_rslora else 1.0)
+
+    @property
+    def adaptive_scale(self) -> float:
+        """AdaLoRA's: PEFT divides by the rank of the beginning and 1e-5 more."""
+        alpha = self.lora_alpha if self.lora_alpha else float(self.init_r)
+        return alpha / (self.init_r + 1e-5)
 
     def rank_of(self, module: str) -> int | None:
         """For modules of which no tensor tells it."""
@@ -61,15 +70,48 @@ def of(metadata: Mapping[str, str], component: str) -> Config:
     return _config(metadata.get(PEFT_CONFIG, "{}"), component)
 
 
+def refusal(metadata: Mapping[str, str], component: str) -> str:
+    """Why what PEFT wrote for a component is not read, or nothing. Raises as `of`."""
+    return _refusal(metadata.get(PEFT_CONFIG, "{}"), component)
+
+
+def beginning(metadata: Mapping[str, str], component: str) -> str:
+    """The key in `adapters.BEGINNINGS` of a component's adapters, or nothing. Raises as `of`."""
+    return peftoptions.beginning(_options(metadata.get(PEFT_CONFIG, "{}"), component))
+
+
+def doubts(metadata: Mapping[str, str], components: Iterable[str]) -> Iterator[str]:
+    """What of the config is not known here, in sentences. Raises as `of`."""
+    found = (_options(metadata.get(PEFT_CONFIG, "{}"), component) for component in components)
+    yield from dict.fromkeys(sentence for options in found for sentence in peftoptions.unknown(options))
+
+
 @lru_cache(maxsize=8)  # asked for once for every target of a file
 def _config(text: str, component: str) -> Config:
+    options = dict(_options(text, component))
+    if options.get("peft_type") == "ADALORA":  # says which ranks were left: the tensors have only those
+        options.pop("rank_pattern", None)
     try:
-        config = msgspec.json.decode(text, type=dict[str, Any])
-        prefix = "" if _OWN & config.keys() else f"{component}."
-        own = msgspec.convert({key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}, Config)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        own = msgspec.convert({**options, "told": bool(options)}, Config)
+    except msgspec.MsgspecError as error:
         raise UnknownFormat(f"{PEFT_CONFIG} is not what PEFT writes ({error})") from error
     return msgspec.structs.replace(own, alpha_pattern=_plain(own.alpha_pattern or {}), rank_pattern=_plain(own.rank_pattern or {}))
+
+
+@lru_cache(maxsize=8)
+def _refusal(text: str, component: str) -> str:
+    return peftoptions.refusal(_options(text, component))
+
+
+@lru_cache(maxsize=8)
+def _options(text: str, component: str) -> Mapping[str, Any]:
+    """Of one component: in diffusers' metadata its name stands before each."""
+    try:
+        config = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise UnknownFormat(f"{PEFT_CONFIG} is not what PEFT writes ({error})") from error
+    prefix = "" if _OWN & config.keys() else f"{component}."
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 
 
 def _plain(patterns: Mapping[str, Any]) -> dict[str, Any]:

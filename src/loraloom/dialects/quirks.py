@@ -6,13 +6,15 @@
 - PEFT's alpha stands in its config, and scales the bias too. Its LoKr is scaled by alpha/r even where nothing is factored.
 - PEFT's IA3 stores the factor itself, LyCORIS what is added to 1.
 - A rotation whose constraint is FREE has none, which is 0 inside.
+- PEFT's AdaLoRA has a factor for each rank, flat matrices for convolutions, and a scale of its own.
+- OneTrainer's LoHa of a convolution has factors with a kernel, where LyCORIS' are matrices.
 """
 
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from loraloom.adapters import Shape
+from loraloom.adapters import BEGINNINGS, Adapter, DoRA, LoRA, Shape
 from loraloom.bases import Layer
 from loraloom.dialects import peftconfig
 from loraloom.errors import UnknownFormat
@@ -29,8 +31,10 @@ _PEFTS_IA3 = ".ia3_l"
 # is exact in float16, where the next power of two is infinite, in bfloat16 and in float32.
 FREE = 2.0**15
 _WITHOUT_BIAS = (".to_q", ".to_k", ".to_v")
+_RANKS = "lora_E"
+_SIDES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 # Without a tensor of one of these suffixes no shape is mended.
-_SHAPED = frozenset({"dora_scale", "weight"})
+_SHAPED = frozenset({"dora_scale", "weight", _RANKS, *_SIDES})
 
 
 def shapes(found: Mapping[str, Shape], spelled: Mapping[str, str], layer: Layer) -> Mapping[str, Shape]:
@@ -39,7 +43,11 @@ def shapes(found: Mapping[str, Shape], spelled: Mapping[str, str], layer: Layer)
         return {suffix: shape[::-1] if _ends(spelled[suffix], _EMBEDDINGS) else shape for suffix, shape in found.items()}
     if _SHAPED.isdisjoint(found):
         return found
-    mended = dict(found)
+    mended = {suffix: _flat(suffix, shape) for suffix, shape in found.items()}
+    if _RANKS in mended:
+        del mended[_RANKS]
+        mended["lora_down.weight"] = _with_kernel(found.get("lora_down.weight", ()), layer)
+        mended["scale"] = ()
     if "dora_scale" in found:
         mended["dora_scale"] = _magnitude(found["dora_scale"], spelled["dora_scale"], layer.shape)
     if "weight" in found and _ends(spelled["weight"], (_PEFTS_IA3,)):
@@ -62,9 +70,37 @@ def mend(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, m
         factor = group["weight"]
         group["weight"] = factor.float().reshape(_ia3(tuple(factor.shape), layer)) - 1
         group["on_input"] = torch.tensor(float(_is_input(tuple(factor.shape))))
+    group = {suffix: tensor.reshape(_flat(suffix, tuple(tensor.shape))) for suffix, tensor in group.items()}
+    if _RANKS in group:
+        return _adaptive(group, layer, metadata or {})
     if metadata is not None:
         _scale(group, spelled, layer, metadata)
     return group
+
+
+def kind(read: type[Adapter] | None, found: Mapping[str, Shape], layer: Layer, metadata: Mapping[str, str]) -> type[Adapter] | None:
+    """`read`, or what PEFT's config makes of it: a LoRA that began inside of the base's weights. Raises UnknownFormat for the rest."""
+    component = layer.target.component
+    if reason := peftconfig.refusal(metadata, component):
+        raise UnknownFormat(reason)
+    if _RANKS in found and not peftconfig.of(metadata, component).told:
+        raise UnknownFormat("AdaLoRA's scale is in PEFT's adapter_config.json; put it beside the file")
+    began = BEGINNINGS.get(peftconfig.beginning(metadata, component))
+    if began is None or read is None:
+        return read
+    if read is LoRA:
+        return began
+    if issubclass(read, DoRA) and read.inner_type is LoRA:
+        return DoRA.around(began)
+    raise UnknownFormat(f"PEFT's init_lora_weights = {began.name!r} of a {read.name} is not read")
+
+
+def _adaptive(group: "dict[str, Tensor]", layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
+    """AdaLoRA (arXiv:2303.10512) as the LoRA that it is: up · (E ∘ down), the scale in the config alone."""
+    config = peftconfig.of(metadata, layer.target.component)
+    down = group["lora_down.weight"].float() * group.pop(_RANKS).float()
+    group["lora_down.weight"] = down.reshape(_with_kernel(tuple(down.shape), layer))
+    return {**group, "scale": torch.tensor(config.adaptive_scale)}
 
 
 def _scale(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> None:
@@ -109,6 +145,21 @@ def magnitude_shape(shape: Shape, target: Shape) -> Shape:
 
 def _magnitude(shape: Shape, key: str, target: Shape) -> Shape:
     return (math.prod(shape), *(1,) * (len(target) - 1)) if _ends(key, _MAGNITUDES) else magnitude_shape(shape, target)
+
+
+def _flat(suffix: str, shape: Shape) -> Shape:
+    """LoHa's factors as matrices: [out, r, 1, 1] and [r, in, kh, kw] where they have a kernel."""
+    if suffix not in _SIDES or len(shape) <= 2:
+        return shape
+    if suffix.endswith("_a") and math.prod(shape[2:]) != 1:
+        return shape
+    return (shape[0], math.prod(shape[1:]))
+
+
+def _with_kernel(shape: Shape, layer: Layer) -> Shape:
+    """A flat factor [r, in·kernel] as one of this convolution."""
+    kernel = layer.shape[1:]
+    return (shape[0], *kernel) if len(shape) == 2 and len(kernel) > 1 and shape[1] == math.prod(kernel) else shape
 
 
 def _ends(key: str, endings: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ from loraloom.adapters import Adapter
 from loraloom.bases import BASES, Base, Target
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.dialects import folder
+from loraloom.dialects.doubts import doubts
 from loraloom.dialects.matching import Match, match
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import MatchError, UnknownFormat, WrongBase
@@ -49,7 +50,7 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
         dict(metadata),
         base.family,
         tuple(unknown),
-        warnings,
+        (*warnings, *(f"{path.name}: {sentence}" for sentence in doubts(matches))),
         matches[0][1].dialect.name,
         path,
         made_for=f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN,

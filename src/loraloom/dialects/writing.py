@@ -47,12 +47,14 @@ def refuse_unwritable(file: LoraFile, dialect: str) -> None:
     chosen, base = by_name(dialect), by_family(file.base)
     if base is None:
         raise DialectCannotHold(f"the family {file.base!r} is unknown, so its modules cannot be spelled")
-    for target, adapter in file.adapters.items():
-        chosen.write_tensors(adapter, base.by_target[target], base)
+    spelled(chosen, file.adapters, base)
 
 
 def spelled(dialect: Dialect, adapters: Mapping[Target, Adapter], base: Base) -> "dict[str, Tensor]":
     """The adapters' tensors under the dialect's names, before they are cast; raises DialectCannotHold."""
+    for target, adapter in adapters.items():
+        if adapter.unwritable:
+            raise DialectCannotHold(f"{target}: {adapter.name} has {adapter.unwritable}", fields=("base",))
     return {
         key: tensor
         for target, adapter in adapters.items()

@@ -10,6 +10,7 @@ from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.catalogue.inspecting.inspection import Share, Unused
 from loraloom.catalogue.inspecting.modules import held
 from loraloom.dialects import folder
+from loraloom.dialects.doubts import doubts
 from loraloom.errors import BaseError
 
 Verdict = Literal["whole", "partly", "not"]
@@ -88,7 +89,11 @@ def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> 
         modules=len(applied),
         components=tuple(_coverage(against, applied)),
         unused=tuple(unused),
-        warnings=(*found.contradictions, *(() if found.confident else (f"matched with {against.title} by names and shapes",))),
+        warnings=(
+            *found.contradictions,
+            *(() if found.confident else (f"matched with {against.title} by names and shapes",)),
+            *doubts([(each.header, each.match) for each in fitting if each.match]),
+        ),
     )
 
 

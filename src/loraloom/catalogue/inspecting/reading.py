@@ -18,6 +18,7 @@ from loraloom.catalogue.inspecting.training import arguments, training
 from loraloom.catalogue.sidecar import read_sidecar
 from loraloom.catalogue.triggers import triggers
 from loraloom.dialects import folder
+from loraloom.dialects.doubts import doubts as read_doubts
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.dialects.reading import alpha_from
 from loraloom.tensorfile import Header
@@ -38,6 +39,7 @@ def inspect(path: str | Path, *, hash: bool = False, keys: bool = False) -> Insp
     told, values = training(metadata), numbers(files)
     hashed = hashes(headers[0], metadata.get("sshs_model_hash", "")) if hash else None
     warnings = [*doubts(files, values, told), *(hash_doubt(hashed) if hashed else ())]
+    warnings += read_doubts([(each.header, each.match) for each in files if each.match])
     modules = [module for each in files for module in each.modules]
     return Inspection(
         name=path.name or path.resolve().name,
