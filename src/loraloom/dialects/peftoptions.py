@@ -147,4 +147,4 @@ def _merged(*, whole: bool = True) -> str:
     """What to do instead."""
     if not whole:
         return "there is nothing to do with it for pictures"
-    return "merge it with PEFT's merge_and_unload(), save that model, and take the difference with loraloom extract --base --tuned"
+    return "merge it with PEFT's merge_and_unload(), save that model, and extract the difference between it and its base"
