@@ -9,6 +9,7 @@ LoraError
 │   ├── LimitExceeded      larger than what is read from a stranger
 │   ├── BadTensor          a tensor that no adapter can hold: NaN, wrong dtype, impossible shape
 │   ├── UnknownFormat      readable, but no dialect knows its keys
+│   ├── Unforeseen         looking at it met a bug of loraloom: this file cannot be used, others can
 │   ├── DialectCannotHold  this dialect has no way to write this adapter
 │   └── WriteFailed        the disk said no; what was there before still is
 ├── MatchError             a file and a base that do not belong together
@@ -79,6 +80,10 @@ class BadTensor(FileError):
 
 class UnknownFormat(FileError):
     """A readable file whose keys no dialect knows."""
+
+
+class Unforeseen(FileError):
+    """Looking at the file met a bug of loraloom; the log has its traceback."""
 
 
 class DialectCannotHold(FileError):

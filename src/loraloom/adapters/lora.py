@@ -36,8 +36,7 @@ class LoRA(Scaled):
         rank = down[0] if len(down) >= 2 else 0
         if rank > MAX_RANK:
             raise LimitExceeded(f"lora: rank {rank:,}, the limit is {MAX_RANK:,}")
-        inner = rank if mid is None else mid[0]
-        if not rank or len(up) < 2 or up[1] != inner or math.prod(up[2:]) != 1:
+        if not rank or len(up) < 2 or up[1] != rank or math.prod(up[2:]) != 1:
             raise BadTensor(f"lora: down {list(down)} and up {list(up)} have no rank in common")
         if mid is not None and (len(mid) < 3 or mid[:2] != (rank, rank) or math.prod(down[2:]) != 1):
             raise BadTensor(f"lora: the Tucker core {list(mid)} does not continue down {list(down)}")

@@ -109,10 +109,13 @@ def check_limits(name: str, suffix: str, blocks: int, size: int) -> None:
 
 
 def skew(blocks: "Tensor", constraint: float) -> "Tensor":
-    """Q = X − Xᵀ, float32, all blocks together no longer than `constraint` where that is above 0."""
+    """Q = X − Xᵀ, float32, all blocks together no longer than `constraint` where that is above 0.
+
+    No norm of float32 is longer than the largest float32, so a constraint beyond that is none.
+    """
     wide = blocks.float()
     q = wide - wide.mT
-    if constraint <= 0:
+    if not 0 < constraint <= torch.finfo(torch.float32).max:
         return q
     norm: Tensor = torch.linalg.vector_norm(q)  # torch gives it a gradient of 0 at 0, not NaN
     return q * (constraint / norm.clamp_min(constraint))

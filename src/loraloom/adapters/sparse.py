@@ -68,7 +68,7 @@ class Sparse(Wrapper):
         size = tuple(int(length) for length in self.size)
         limits = torch.tensor(size, device=self.indices.device)[:, None]
         inside = bool(((self.indices >= 0) & (self.indices < limits)).all())
-        if math.prod(size) != weight.numel() or size[0] != len(weight) or not inside:
+        if min(size) < 0 or math.prod(size) != weight.numel() or size[0] != len(weight) or not inside:
             raise BadTensor(f"{self.name}: a residue for a weight of {list(size)} with places outside of {list(weight.shape)}")
         dense = torch.zeros(size, device=weight.device)
         dense.index_put_(tuple(self.indices.to(weight.device)), self.values.to(weight.device, torch.float32), accumulate=True)

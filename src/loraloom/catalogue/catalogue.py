@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loraloom.catalogue.facts import Facts, Structure, read_facts, read_told
 from loraloom.catalogue.index import Index
+from loraloom.catalogue.looking import looking_at
 from loraloom.catalogue.scan import Item, scan
 from loraloom.catalogue.sidecar import beside
 from loraloom.catalogue.snapshot import Snapshot
@@ -58,7 +59,8 @@ class Catalogue:
 
     def metadata(self, item: Item) -> Mapping[str, str]:
         """All metadata of a file: a stranger's text. Raises FileError."""
-        return peek(item.path).metadata
+        with looking_at(item.path):
+            return peek(item.path).metadata
 
     def get(self, identity: str) -> Item:
         """The file with this `Item.id`; raises NotFound."""

@@ -1,13 +1,14 @@
 """What a file's header and its sidecars say about it. Damaged files say why instead."""
 
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from loraloom import dialects
 from loraloom.bases.detect import by_family
+from loraloom.catalogue.looking import looking_at
 from loraloom.catalogue.scan import Item
 from loraloom.catalogue.sidecar import MAX_WORD, as_words, preview, read_sidecar
 from loraloom.catalogue.triggers import triggers
@@ -53,10 +54,11 @@ Structures = MutableMapping[object, Structure]  # by layout
 
 def read_told(item: Item) -> Facts:
     """What metadata and sidecars say. A file that is damaged beyond that is complete."""
-    try:
-        metadata = peek(item.path).metadata
-    except LoraError as error:
-        return _damaged(item, error)
+    return _looked_at(item, _told)
+
+
+def _told(item: Item) -> Facts:
+    metadata = peek(item.path).metadata
     found = dialects.detect({}, metadata)
     known = Structure(found.family or "", found.title if found.confident else "")
     return _facts(item, metadata, known, complete=False)
@@ -64,17 +66,33 @@ def read_told(item: Item) -> Facts:
 
 def read_facts(item: Item, structures: Structures | None = None) -> Facts:
     """Everything; `structures` spares the entries of layouts that were met before, and learns new ones."""
-    try:
-        found = peek(item.path, layout=True)
-        key = (found.layout, *(found.metadata.get(name) for name in ("ss_base_model_version", "modelspec.architecture", "ss_v2")))
-        structure = structures.get(key) if structures is not None else None
-        if structure is None:
-            structure = _structure(item, Header.read(item.path))
-            if structures is not None:
-                structures[key] = structure
-    except LoraError as error:
-        return _damaged(item, error)
+    return _looked_at(item, lambda item: _all(item, structures))
+
+
+def _all(item: Item, structures: Structures | None) -> Facts:
+    found = peek(item.path, layout=True)
+    key = (found.layout, *(found.metadata.get(name) for name in ("ss_base_model_version", "modelspec.architecture", "ss_v2")))
+    structure = structures.get(key) if structures is not None else None
+    if structure is None:
+        structure = _structure(item, Header.read(item.path))
+        if structures is not None:
+            structures[key] = structure
     return _facts(item, found.metadata, structure)
+
+
+def _looked_at(item: Item, look: Callable[[Item], Facts]) -> Facts:
+    """What `look` finds; else why not, and what lies beside the file. No exception leaves it."""
+    try:
+        with looking_at(item.path):
+            return look(item)
+    except LoraError as error:
+        # Subclasses say what is wrong with the content, FileError itself what the system said.
+        problem, read = _plain(item, error), type(error) is not FileError
+    try:
+        with looking_at(item.path):
+            return _facts(item, {}, Structure(problem=problem), read=read)
+    except LoraError:  # what lies beside it cannot be read either
+        return Facts(problem=problem, read=read)
 
 
 def _structure(item: Item, header: Header) -> Structure:
@@ -83,7 +101,8 @@ def _structure(item: Item, header: Header) -> Structure:
     if base is None:
         return Structure(found.family or "", found.title, problem=f"made for {found.title}, which loraloom does not run yet")
     try:
-        types = Counter(kind.name for kind in dialects.match(header, base).kinds.values())
+        with looking_at(item.path):
+            types = Counter(kind.name for kind in dialects.match(header, base).kinds.values())
     except LoraError as error:
         return Structure(base.family, found.title, problem=_plain(item, error))
     return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total())
@@ -113,11 +132,6 @@ def _facts(item: Item, metadata: Mapping[str, str], structure: Structure, *, rea
         read=read,
         complete=complete,
     )
-
-
-def _damaged(item: Item, error: LoraError) -> Facts:
-    # Subclasses say what is wrong with the content, FileError itself what the system said.
-    return _facts(item, {}, Structure(problem=_plain(item, error)), read=type(error) is not FileError)
 
 
 def _plain(item: Item, error: LoraError) -> str:

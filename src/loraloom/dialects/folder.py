@@ -71,7 +71,8 @@ def _part(path: Path, component: str | None) -> Part:
     if not config:
         return Part(header, component)
     if component is None:
-        component = _of_class((config.get("auto_mapping") or {}).get("base_model_class"), header)
+        mapping = config.get("auto_mapping")
+        component = _of_class(mapping.get("base_model_class") if isinstance(mapping, dict) else None, header)
     return Part(replace(header, metadata={**header.metadata, PEFT_CONFIG: json.dumps(config)}), component)
 
 

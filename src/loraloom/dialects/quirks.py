@@ -137,7 +137,7 @@ def magnitude_shape(shape: Shape, target: Shape) -> Shape:
     flat = len(shape) == 1
     if length == target[0] and (flat or shape[:1] == (length,)):
         return row
-    if length == target[1] and (flat or shape[1:2] == (length,)):
+    if (length,) == target[1:2] and (flat or shape[1:2] == (length,)):
         return column
     # PEFT's [1, out, 1, 1] under another tool's name, where it cannot be columns.
     return row if shape[1:2] == (length,) == target[:1] else shape

@@ -17,6 +17,8 @@ from loraloom.tensorfile.opening import CHUNK, readable, stamp_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LARGEST = (2 - 2**-23) * 2.0**127  # of float32
+
 
 @contextmanager
 def open_tensors(header: Header) -> "Iterator[Mapping[str, Tensor]]":
@@ -51,7 +53,7 @@ def load_tensors(header: Header, names: Iterable[str]) -> "dict[str, Tensor]":
     """These tensors on the CPU, in the file's dtype, in memory of our own: nobody who writes into the file can change them.
 
     Neighbours of one dtype are read at once and share one storage of at most 1 MB, which takes a tenth of the time of reading each
-    for itself; nothing else of the file is read. Raises BadTensor if a value is NaN or infinite.
+    for itself; nothing else of the file is read. Raises BadTensor for a value that is not usable (`is_usable`).
     """
     runs: list[list[str]] = []
     start, stop, dtype = -1, -1, ""
@@ -86,7 +88,7 @@ def _load_run(header: Header, names: list[str], file: IO[bytes]) -> "dict[str, T
         shapes = [header.entries[name].shape for name in names]
         parts = torch.split_with_sizes(whole, [math.prod(shape) for shape in shapes])
         found = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
-        if len(whole) and all(math.isfinite(value.item()) for value in torch.aminmax(whole)):
+        if len(whole) and all(is_usable(value.item()) for value in torch.aminmax(whole)):
             return found
     for name, tensor in found.items():
         require_finite(header.path, name, tensor)
@@ -101,14 +103,18 @@ def _view(storage: "Tensor", origin: int, entry: Entry) -> "Tensor":
     return part.view(getattr(torch, TORCH[entry.dtype])).view(entry.shape)
 
 
+def is_usable(value: float) -> bool:
+    """Whether a float32, which everything is computed in, can hold it: NaN, infinity and large values of F64 are not."""
+    return abs(value) <= _LARGEST  # False for NaN
+
+
 def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
-    """Raises BadTensor if a value of the file's tensor `key` is NaN or infinite."""
+    """Raises BadTensor if a value of the file's tensor `key` is not usable (`is_usable`)."""
     if tensor.numel() == 1:
         extremes = [tensor.item()]
     else:
         wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # torch has no aminmax for float8
         extremes = [value.item() for value in torch.aminmax(wide)] if tensor.numel() else []
-    if not all(map(math.isfinite, extremes)):
-        raise BadTensor(
-            f"{path.name}: {key} holds NaN or infinite values; the training that made it went wrong, retrain or use an earlier epoch"
-        )
+    if not all(map(is_usable, extremes)):
+        what = "values that float32 cannot hold" if all(map(math.isfinite, extremes)) else "NaN or infinite values"
+        raise BadTensor(f"{path.name}: {key} holds {what}; the training that made it went wrong, retrain or use an earlier epoch")

@@ -28,8 +28,7 @@ def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterato
     # Rotations have no rank, and their alpha is a limit: 0 is none.
     if found.ranks and found.alphas and found.alphas.least == found.alphas.most == 0 and not any("oft" in kind for kind in kinds):
         yield "every alpha is 0, so this network changes nothing"
-    if found.ranks and training.rank.isdigit() and not found.ranks.least <= int(training.rank) <= found.ranks.most:
-        have = f"{found.ranks.least:g} to {found.ranks.most:g}"
+    if found.ranks and training.rank.isdecimal() and not found.ranks.least <= int(training.rank) <= found.ranks.most:
         have = f"{found.ranks.least:g} to {found.ranks.most:g}"
         yield f"the metadata says rank {training.rank}, the tensors have {have}: it was resized or merged"
     if entries and not modules and not any(each.words or each.problem for each in files):
@@ -43,14 +42,13 @@ def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterato
 def hash_doubt(hashes: Hashes) -> Iterator[str]:
     if hashes.agrees is False:
         both = f"{hashes.told[:12]} in the metadata, {hashes.autov3} in the file"
-        both = f"{hashes.told[:12]} in the metadata, {hashes.autov3} in the file"
         yield f"its tensors are not those that sshs_model_hash was made of ({both}): it was changed afterwards"
 
 
 def _dylora(metadata: Mapping[str, str], args: Mapping[str, str]) -> Iterator[str]:
     module, algo = metadata.get("ss_network_module", ""), args.get("algo", "")
     block = args.get("block_size") or args.get("unit") or ""
-    if ("dylora" in module or "dylora" in algo) and block.isdigit() and int(block) > 1:
+    if ("dylora" in module or "dylora" in algo) and block.isdecimal() and int(block) > 1:
         yield (
             f"trained as DyLoRA in blocks of {block} ranks: alpha/r is taken here, alpha/blocks was trained, "
             f"which is {block} times as much; try a higher strength"

@@ -9,6 +9,7 @@ from loraloom.bases import Base, Layer
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.catalogue.inspecting.inspection import Share, Unused
 from loraloom.catalogue.inspecting.modules import held
+from loraloom.catalogue.looking import looking_at
 from loraloom.dialects import folder
 from loraloom.dialects.doubts import doubts
 from loraloom.errors import BaseError
@@ -57,7 +58,11 @@ def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> 
     Raises FileError subclasses for a file that is no safetensors file, BaseError where no base is given and the file's own has no
     table here.
     """
-    path = Path(path)
+    with looking_at(Path(path)):
+        return _fit(Path(path), base, strict=strict)
+
+
+def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
     parts = folder.opened(path)
     found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, parts[0].header.metadata)
     own = by_family(found.family) if found.family else None

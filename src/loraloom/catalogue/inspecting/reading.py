@@ -15,6 +15,7 @@ from loraloom.catalogue.inspecting.inspection import Component, Inspection, Key,
 from loraloom.catalogue.inspecting.modules import Held, Module, held, types
 from loraloom.catalogue.inspecting.numbers import numbers
 from loraloom.catalogue.inspecting.training import arguments, training
+from loraloom.catalogue.looking import looking_at
 from loraloom.catalogue.sidecar import read_sidecar
 from loraloom.catalogue.triggers import triggers
 from loraloom.dialects import folder
@@ -28,9 +29,14 @@ def inspect(path: str | Path, *, hash: bool = False, keys: bool = False) -> Insp
     """All that the header of a file, or of each file of a PEFT folder, says: no torch, no large tensor is read. `hash` reads the
     whole (first) file once; `keys` lists every tensor.
 
-    A file that fits no base is described all the same. Raises FileError subclasses for one that is no safetensors file.
+    A file that fits no base is described all the same. Raises FileError subclasses for one that is no safetensors file, or that cannot
+    be looked at for another reason.
     """
-    path = Path(path)
+    with looking_at(Path(path)):
+        return _inspect(Path(path), hash=hash, keys=keys)
+
+
+def _inspect(path: Path, *, hash: bool, keys: bool) -> Inspection:
     parts = folder.opened(path)
     headers, metadata = [part.header for part in parts], parts[0].header.metadata
     found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, metadata)

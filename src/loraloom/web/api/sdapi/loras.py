@@ -16,6 +16,7 @@ from loraloom.web.cards import metadata, tag
 from loraloom.web.service import Here
 
 router = _router("LoRA")
+_LEVELS = 32  # of a value's lists and objects; trainers write three, and pydantic gives up at about 200
 
 
 class LoraItem(BaseModel):
@@ -62,10 +63,16 @@ def _item(library: Catalogue, item: Item) -> LoraItem:
 
 
 def _value(text: str) -> Any:
-    """Values that are JSON themselves come as what they say, as in the WebUI."""
+    """Values that are JSON themselves come as what they say, as in the WebUI, unless they nest deeper than an answer can."""
     if not text.startswith(("{", "[")):
         return text
     try:
-        return msgspec.json.decode(text)
+        value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
+    return text if _is_deep(value, _LEVELS) else value
+
+
+def _is_deep(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(each, levels - 1) for each in inside if isinstance(each, dict | list))
