@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loraloom.bases import Base, Layer
 from loraloom.dialects import bundled, spelling
 from loraloom.dialects.base import Dialect
+from loraloom.errors import BadTensor
 from loraloom.lorafile import Embeddings
 
 if TYPE_CHECKING:
@@ -41,10 +42,13 @@ class Kohya(Dialect):
         return tuple(dict.fromkeys([*spelled, *(f"{name}_lora" for name in spelled if layer.target.component == "unet")]))
 
     def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
-        """sd-scripts clamps its OFT to alpha, whatever alpha is; LyCORIS, with the same suffixes, only if it is above 0."""
-        blocks = spelled.get("oft_blocks", "")
-        if blocks.startswith("oft_") and "alpha" in group and not bool(group["alpha"].any()):
-            group["oft_blocks"] = group["oft_blocks"] * 0
+        """sd-scripts clamps its OFT to alpha, whatever alpha is; LyCORIS, with the same suffixes, only if it is above 0. Raises BadTensor
+        for one below 0, which sd-scripts would turn the other way by a length that training never had."""
+        if spelled.get("oft_blocks", "").startswith("oft_") and "alpha" in group:
+            if float(group["alpha"]) < 0:
+                raise BadTensor(f"{spelled['alpha']}: {float(group['alpha']):g} limits a rotation to less than none; set it to 0 or above")
+            if float(group["alpha"]) == 0:
+                group["oft_blocks"] = group["oft_blocks"] * 0
         return super().fix(group, spelled, layer, metadata)
 
     def write_embeddings(self, embeddings: Embeddings, base: Base) -> "dict[str, Tensor]":
