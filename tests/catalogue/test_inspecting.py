@@ -172,7 +172,7 @@ def test_a_folder_of_peft_is_one_network(tmp_path):
     other = LoRA(down=torch.ones(3, text.shape[1]), up=torch.ones(text.shape[0], 3), alpha=torch.tensor(3.0))
     dialects.write(LoraFile({layer.target: adapter, text.target: other}, {}, "tiny"), tmp_path / "ink", "peft-folder")
     found = inspect(tmp_path / "ink")
-    assert (found.name, found.modules, found.tensors) == ("ink", 2, 4)
+    assert (found.name, found.modules, found.tensors) == ("ink", 2, 6)
     assert [(part.name, part.modules) for part in found.components] == [("unet", 1), ("text_encoder", 1)]
     assert (found.ranks[:2], found.alpha_from) == ((2, 3), "alpha from its config")
 

@@ -23,6 +23,6 @@ def looking_at(path: Path) -> Iterator[None]:
     except Exception as error:
         _LOG.exception("%s: a bug of loraloom was met while this file was read", path)
         raise Unforeseen(
-            f"{path}: looking at it failed with {type(error).__name__} ({str(error)[:200]}): a bug of loraloom; please report it with what "
-            "`loraloom inspect --report` writes for this file"
+            f"{path}: looking at it failed with {type(error).__name__} ({str(error)[:200]}): a bug of loraloom; please report it with the "
+            "names and shapes of this file, which `loraloom inspect` can write as a report"
         ) from error
