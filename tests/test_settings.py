@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from loraloom.errors import SettingsError, WriteFailed
 from loraloom.settings import Settings
@@ -15,6 +16,11 @@ def file(tmp_path, monkeypatch):
     path = tmp_path / "settings.toml"
     monkeypatch.setenv("LORALOOM_SETTINGS", str(path))
     return path
+
+
+def lock(file):
+    """Beside the settings, empty; it stays, as who waits for it has it open."""
+    return file.with_name(f".{file.name}.lock")
 
 
 def test_defaults_need_no_file():
@@ -62,7 +68,7 @@ def test_a_change_keeps_what_it_does_not_change(file):
     assert file.read_text().startswith('# mine\nbase = "nano"  # small\n\ndefault_strength = 0.7\n')
     assert Settings.save({"default_strength": None}).default_strength == 1.0
     assert "default_strength" not in file.read_text()
-    assert list(file.parent.iterdir()) == [file]
+    assert set(file.parent.iterdir()) == {file, lock(file)}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ def test_a_disk_that_says_no_changes_nothing(file, monkeypatch):
         with pytest.raises(WriteFailed, match="No space left"):
             Settings.save({"base": "tiny"})
     assert file.read_text() == 'base = "nano"\n'
-    assert list(file.parent.iterdir()) == [file]
+    assert set(file.parent.iterdir()) == {file, lock(file)}
     monkeypatch.setenv("LORALOOM_SETTINGS", str(file / "below" / "a-file.toml"))
     with pytest.raises((WriteFailed, SettingsError)):
         Settings.save({"base": "tiny"})
@@ -131,3 +137,11 @@ def test_a_linked_file_stays_a_link_and_keeps_its_permissions(file, tmp_path):
     assert file.is_symlink()
     assert real.read_text() == 'base = "nano"\n'
     assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_who_waits_too_long_for_the_turn_is_told(file, monkeypatch):
+    monkeypatch.setattr("loraloom.settingsfile._TURN_SECONDS", 0.1)
+    with FileLock(lock(file)), pytest.raises(WriteFailed, match=r"another program has been changing them for 0\.1 seconds; try again"):
+        Settings.save({"base": "nano"})
+    assert not file.exists()
+    assert Settings.save({"base": "nano"}).base == "nano"

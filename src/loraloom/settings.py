@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from loraloom.errors import SettingsError, suggestion
-from loraloom.settingsfile import change, read_document, settings_file, write_document
+from loraloom.settingsfile import change, changing, read_document, settings_file, write_document
 
 
 class Values(BaseModel):
@@ -92,19 +92,19 @@ class Settings(Values, BaseSettings):
         if held:
             names = ", ".join(_variable(name) for name in held)
             raise SettingsError(f"{', '.join(held)}: fixed by the environment ({names}), so the file would not count; change it there")
-        path = settings_file()
-        document = read_document(path)
-        wanted = {**document.unwrap(), **changes}
-        try:
-            # A name that means nothing is refused even where its value is taken back, unless it is that line which goes.
-            unknown = {name for name in changes if name not in cls.model_fields and name not in document}
-            valid = Values.model_validate({name: value for name, value in wanted.items() if value is not None or name in unknown})
-        except ValidationError as error:
-            raise SettingsError(f"{explain(error, known=cls.model_fields)}\n  (nothing was written to {path})") from error
-        plain = valid.model_dump(mode="json")
-        change(document, {name: None if value is None else plain[name] for name, value in changes.items()})
-        write_document(path, document)
-        return cls.load()
+        with changing(settings_file()) as path:
+            document = read_document(path)
+            wanted = {**document.unwrap(), **changes}
+            try:
+                # A name that means nothing is refused even where its value is taken back, unless it is that line which goes.
+                unknown = {name for name in changes if name not in cls.model_fields and name not in document}
+                valid = Values.model_validate({name: value for name, value in wanted.items() if value is not None or name in unknown})
+            except ValidationError as error:
+                raise SettingsError(f"{explain(error, known=cls.model_fields)}\n  (nothing was written to {path})") from error
+            plain = valid.model_dump(mode="json")
+            change(document, {name: None if value is None else plain[name] for name, value in changes.items()})
+            write_document(path, document)
+            return cls.load()
 
 
 def packaged() -> Path:

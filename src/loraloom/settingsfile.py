@@ -1,17 +1,22 @@
 """The settings file: TOML that people write too, so a change keeps their comments, their order, and what it does not know."""
 
 import os
-import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+from filelock import FileLock, Timeout
 from platformdirs import user_config_path
 from tomlkit.exceptions import TOMLKitError
 
+from loraloom.atomic import forget_leftovers, replacing
 from loraloom.errors import SettingsError, WriteFailed
+
+_TURN_SECONDS = 60  # for the turn to change the file, which takes milliseconds
+_THREADS = threading.Lock()  # those of this process wait in order; between processes the lock file is looked at again and again
 
 
 def settings_file() -> Path:
@@ -39,24 +44,36 @@ def change(document: tomlkit.TOMLDocument, changes: Mapping[str, Any]) -> None:
             document.pop(name, None)
 
 
-def write_document(path: Path, document: tomlkit.TOMLDocument) -> None:
-    """Write it at once: a reader sees the old file or the new one. A link stays a link. Raises WriteFailed, and nothing has changed."""
+@contextmanager
+def changing(path: Path) -> Iterator[Path]:
+    """The file itself, where a link leads, for the block alone: all that read it, change it and write it again take turns, in every
+    thread and process. Raises WriteFailed if the turn does not come."""
     path = path.resolve()
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".settings.", suffix=".partial", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(tomlkit.dumps(document))
-            file.flush()
-            os.fsync(file.fileno())
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_TURN_SECONDS, mode=0o600)
+    with _THREADS:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            what = f"another program has been changing them for {_TURN_SECONDS} seconds; try again when it is done"
+            raise WriteFailed(f"{path}: the settings could not be changed: {what}") from error
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        try:
+            yield path
+        finally:
+            lock.release()
+
+
+def write_document(path: Path, document: tomlkit.TOMLDocument) -> None:
+    """Write it at once: a reader sees the old file or the new one. Raises WriteFailed, and nothing has changed."""
+    forget_leftovers(path.parent)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o600)
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteFailed(f"{path}: the settings could not be written: {error.strerror or error}; nothing has changed") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        file.write(tomlkit.dumps(document))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _unwritten(path: Path, error: OSError) -> WriteFailed:
+    return WriteFailed(f"{path}: the settings could not be written: {error.strerror or error}; nothing has changed")

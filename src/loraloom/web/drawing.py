@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from loraloom.errors import Interrupted
 from loraloom.generate.request import ImageRequest
 from loraloom.generate.save import png_bytes
-from loraloom.web.api.models import State
-from loraloom.web.task import Task
+from loraloom.web.task import Task, text_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,12 +39,22 @@ class Drawn:
     notes: tuple[str, ...]
 
 
+class Finish(Protocol):
+    """Makes what is kept of what was drawn."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of what it holds for that."""
+
+    def finish(self, drawn: "Image") -> "Image": ...
+
+
 @dataclass(frozen=True)
 class Part:
-    """Some pictures of a job, drawn in one go; `finish` makes what is kept of what was drawn."""
+    """Some pictures of a job, drawn in one go."""
 
     request: ImageRequest
-    finish: "Callable[[Image], Image] | None" = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,17 @@ class Asked:
 
     request: ImageRequest
     base: str  # as a session takes it
-    parts: Sequence[Part]
+    parts: Sequence[Part]  # they share the request's texts and what finishes them
     save: bool = True  # in the output folder too
+
+    @property
+    def nbytes(self) -> int:
+        finishing = {id(part.finish): part.finish.nbytes for part in self.parts if part.finish}
+        return sum(map(text_bytes, self.request.model_dump(mode="json").values())) + sum(finishing.values())
+
+    def over(self) -> "Asked":
+        """What is shown of it when the job is over: without pictures, and without what would draw it again."""
+        return Asked(self.request.model_copy(update={"image": None, "mask": None}), self.base, (), self.save)
 
 
 Save = Callable[["Image", str, str], str]  # a picture, its text and its title; returns a note if it could not
@@ -79,7 +97,13 @@ class DrawTask(Task):
 
     @property
     def nbytes(self) -> int:
-        return sum(len(drawn.png) for drawn in self.pictures)
+        drawn = sum(len(picture.png) + sum(map(text_bytes, (str(picture.recipe), *picture.notes))) for picture in self.pictures)
+        return super().nbytes + self.asked.nbytes + drawn + text_bytes(self.report)
+
+    def let_go(self) -> None:
+        super().let_go()
+        self.preview = None
+        self.asked = self.asked.over()
 
     def run(self, session: "Session") -> None:
         """Draw all parts."""
@@ -103,11 +127,6 @@ class DrawTask(Task):
         self._looked = time.monotonic()
         return self.preview
 
-    def change(self, state: State) -> None:
-        if state not in ("queued", "running"):
-            self.preview = None
-        super().change(state)
-
     def _stop_if_asked(self) -> None:
         super()._stop_if_asked()
         if self.skipped.is_set():
@@ -126,7 +145,7 @@ class DrawTask(Task):
         self._told(self.id)
 
     def _keep(self, picture: "Picture", part: Part) -> None:
-        image = part.finish(picture.image) if part.finish else picture.image
+        image = part.finish.finish(picture.image) if part.finish else picture.image
         text = str(picture.recipe)
         problem = self._save(image, text, part.request.prompt) if self.asked.save else ""
         self.notes = tuple(dict.fromkeys((*self.notes, *picture.notes, *([problem] if problem else ()))))

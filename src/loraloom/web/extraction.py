@@ -10,12 +10,15 @@ from loraloom.errors import LoraError, WriteFailed
 from loraloom.web import limits
 from loraloom.web.api.models import ExtractRequest
 from loraloom.web.shelves import Shelf
-from loraloom.web.task import Task
+from loraloom.web.task import Task, text_bytes
 
 if TYPE_CHECKING:
     from loraloom.catalogue import Item
     from loraloom.extracting import Extracted
     from loraloom.session import Session
+
+
+_ROW_BYTES = 512  # of a module in a report, about
 
 
 class ExtractTask(Task):
@@ -37,6 +40,11 @@ class ExtractTask(Task):
         self._path = shelf.place(request.name, overwrite=request.overwrite)
         self._shelve = shelve
         self._began = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        rows = self.found.rows if self.found else ()
+        return super().nbytes + sum(map(text_bytes, self.request.model_dump(mode="json").values())) + _ROW_BYTES * len(rows)
 
     def run(self, session: "Session") -> None:
         self._stop_if_asked()

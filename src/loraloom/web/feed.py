@@ -41,6 +41,8 @@ class Listener:
             self._over = True
         else:
             self._news[news] = None
+            if len(self._news) > limits.NEWS:
+                del self._news[next(iter(self._news))]
         self._some.set()
 
 

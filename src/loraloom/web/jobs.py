@@ -67,7 +67,7 @@ class Jobs:
         """Put a job into the queue; raises Busy if it is full, ShuttingDown at the end."""
         with self._changed:
             if self.full:
-                raise Busy(f"{limits.WAITING} jobs are waiting already; try again when some are over")
+                raise Busy("as many jobs are waiting as this server takes, or as it has memory for; try again when some are over")
             self._tasks[task.id] = task
             self._put(task)
         task.change("queued")
@@ -106,7 +106,8 @@ class Jobs:
     def full(self) -> bool:
         """As many jobs wait as the queue takes."""
         with self._changed:
-            return sum(isinstance(other, Task) for other in self._waiting) >= limits.WAITING
+            waiting = [other for other in self._waiting if isinstance(other, Task)]
+        return len(waiting) >= limits.WAITING or sum(other.nbytes for other in waiting) >= limits.WAITING_BYTES
 
     @property
     def closing(self) -> bool:
@@ -204,6 +205,7 @@ class Jobs:
         return True
 
     def _end(self, task: Task, state: State) -> None:
+        task.let_go()
         task.change(state)
         task.over.set_result(None)
         with self._changed:

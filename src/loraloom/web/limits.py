@@ -15,9 +15,11 @@ CURVES = 4  # that are waited for
 CURVE_SECONDS = 120.0
 
 WAITING = 64  # jobs in the queue
+WAITING_BYTES = 512 * 2**20  # of what they were asked with, pictures and masks as they came
 KEPT_JOBS = 200  # that are over
-KEPT_BYTES = 256 * 2**20  # of their pictures
+KEPT_BYTES = 256 * 2**20  # of all that is kept of them
 LISTENERS = 64  # of events
+NEWS = 1000  # that wait for a listener who does not listen; the oldest go first
 
 
 def check_limits(request: ImageRequest) -> None:

@@ -1,11 +1,12 @@
 """What all routes share: settings, rules, the library, the queue. One for each server; nothing here is global."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -53,7 +54,7 @@ class Service:
     def __post_init__(self) -> None:
         self.logins, self.feed = Logins(), Feed()
         self.front = self.open_session()
-        self.held = Held()
+        self.held, self._changing = Held(), Lock()
         self.jobs, self.curves = Jobs(self.open_session, self.held), Curves()
         self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
         self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
@@ -72,10 +73,13 @@ class Service:
         self.library.rescan()
         self.feed.tell(NETWORKS)
 
-    def change_settings(self, settings: Settings) -> None:
-        self.settings = settings
-        self.front = self.open_session()
-        self.jobs.renew()
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Keep these in the settings file, and use them from the next job on. Raises as Settings.save does."""
+        with self._changing:  # what is kept and what is used change together
+            kept = Settings.save(changes)
+            self.settings = self.settings.model_copy(update={name: getattr(kept, name) for name in changes})
+            self.front = self.open_session()
+            self.jobs.renew()
 
     def base(self, name: str | None) -> KnownBase:
         """Raises NotFound with the list."""

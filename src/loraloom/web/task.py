@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from loraloom.web.api.models import State
 
 if TYPE_CHECKING:
     from loraloom.session import Session
+
+
+_TASK_BYTES = 4096  # of the object itself, about
 
 
 class Task(ABC):
@@ -39,8 +43,13 @@ class Task(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Of what is kept of it when it is over."""
-        return 0
+        """Of all that it keeps now."""
+        return _TASK_BYTES + sum(map(text_bytes, (*self.notes, str(self.error or ""))))
+
+    def let_go(self) -> None:
+        """It is over: what only running needed is not kept. Tracebacks hold the variables of everything that ran."""
+        if self.error is not None:
+            _untraced(self.error)
 
     def change(self, state: State) -> None:
         """Tell everybody. A job that is over stays so."""
@@ -55,3 +64,17 @@ class Task(ABC):
         """`rate` is in steps a second, 0 where it is not known."""
         self.rate = rate
         self.seconds_left = (self.steps - self.step) / rate if rate else math.inf
+
+
+def text_bytes(value: object) -> int:
+    """Of a text in memory, about: its characters may take one to four bytes each. Anything else is small."""
+    return sys.getsizeof(value) if isinstance(value, str) else 0
+
+
+def _untraced(error: BaseException) -> None:
+    """The error and those that led to it, with what they say alone."""
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__ or error

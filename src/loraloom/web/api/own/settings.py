@@ -33,8 +33,7 @@ def change_settings(service: Here, changes: Annotated[dict[str, Any], Body(max_l
         if not isinstance(changes["base"], str):
             raise SettingsError("base: write the name of a base")
         changes = {**changes, "base": service.base(changes["base"]).source}
-    kept = Settings.save(changes)
-    service.change_settings(service.settings.model_copy(update={name: getattr(kept, name) for name in changes}))
+    service.change_settings(changes)
     return _view(service)
 
 

@@ -18,14 +18,61 @@ _Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Puts a drawing back into the picture that it was drawn over.
+
+    It keeps the request's own files: a picture of 8192×8192 with its mask has 320 MB of pixels, and may come in 0.4 MB.
+    """
+
+    picture: str
+    mask: str
+    inverted: bool
+    blur: tuple[int, int]
+    padding: int | None  # around what is drawn, if that is a part of the picture only
+    resize_mode: int
+    size: tuple[int, int]  # of the drawing
+
+    @classmethod
+    def of(cls, body: ImageToImage, size: tuple[int, int]) -> "Patch":
+        across, down = (body.mask_blur_x, body.mask_blur_y) if body.mask_blur is None else (body.mask_blur, body.mask_blur)
+        return cls(
+            picture=(body.init_images or [""])[0],
+            mask=body.mask or "",
+            inverted=bool(body.inpainting_mask_invert),
+            blur=(_radius(across), _radius(down)),
+            padding=max(0, body.inpaint_full_res_padding or 0) if body.inpaint_full_res else None,
+            resize_mode=body.resize_mode or 0,
+            size=size,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.picture) + len(self.mask)
+
+    def laid_out(self) -> tuple[Image.Image, Image.Image, _Box]:
+        """The picture and how much of the drawing shows at each place, both of the result's size, and the drawing's place in them."""
+        image = decode(self.picture, "init_images").convert("RGB")
+        mask = ImageOps.fit(decode(self.mask, "mask").convert("L"), image.size)
+        soft = (ImageChops.invert(mask) if self.inverted else mask).filter(ImageFilter.GaussianBlur(self.blur))
+        if self.padding is not None and (part := soft.getbbox()):
+            return image, soft, _part(part, image.size, self.size, self.padding)
+        return _resized(image, self.size, self.resize_mode), _resized(soft, self.size, self.resize_mode), (0, 0, *self.size)
+
+    def finish(self, drawn: Image.Image) -> Image.Image:
+        """What was drawn, and around the mask what was there, pixel for pixel."""
+        original, soft, (left, top, right, bottom) = self.laid_out()
+        whole = original.copy()
+        whole.paste(drawn.convert("RGB").resize((right - left, bottom - top), _LANCZOS), (left, top))
+        return Image.composite(whole, original, soft)
+
+
+@dataclass(frozen=True)
 class Canvas:
-    """`image` and `mask` have the size of the drawing; `original` and `soft` that of the result."""
+    """What drawing begins with. `image` and `mask` have the size of the drawing."""
 
     image: Image.Image
     mask: Image.Image | None = None
-    original: Image.Image | None = None
-    soft: Image.Image | None = None  # how much of the drawing shows at each place
-    box: _Box = (0, 0, 0, 0)  # the drawing's place in the original
+    patch: Patch | None = None  # where there is a mask
 
     @classmethod
     def of(cls, body: ImageToImage) -> "Canvas":
@@ -36,27 +83,11 @@ class Canvas:
         size = _size(body, image)
         if not body.mask:
             return cls(_resized(image, size, body.resize_mode or 0))
-        mask = ImageOps.fit(decode(body.mask, "mask").convert("L"), image.size)
-        if body.inpainting_mask_invert:
-            mask = ImageChops.invert(mask)
-        across, down = (body.mask_blur_x, body.mask_blur_y) if body.mask_blur is None else (body.mask_blur, body.mask_blur)
-        soft = mask.filter(ImageFilter.GaussianBlur((_radius(across), _radius(down))))
-        if body.inpaint_full_res and (part := soft.getbbox()):
-            box = _part(part, image.size, size, max(0, body.inpaint_full_res_padding or 0))
-        else:  # all of it
-            image, soft = (_resized(each, size, body.resize_mode or 0) for each in (image, soft))
-            box = (0, 0, *size)
-        begin = _spread(image, soft) if body.inpainting_fill == 0 else image
-        return cls(begin.crop(box).resize(size, _LANCZOS), soft.crop(box).resize(size, _LANCZOS), image, soft, box)
-
-    def finish(self, drawn: Image.Image) -> Image.Image:
-        """What was drawn, and around the mask what was there, pixel for pixel."""
-        if self.original is None or self.soft is None:
-            return drawn
-        left, top, right, bottom = self.box
-        whole = self.original.copy()
-        whole.paste(drawn.convert("RGB").resize((right - left, bottom - top), _LANCZOS), (left, top))
-        return Image.composite(whole, self.original, self.soft)
+        del image
+        patch = Patch.of(body, size)
+        original, soft, box = patch.laid_out()
+        begin = _spread(original, soft) if body.inpainting_fill == 0 else original
+        return cls(begin.crop(box).resize(size, _LANCZOS), soft.crop(box).resize(size, _LANCZOS), patch)
 
 
 def as_text(image: Image.Image) -> str:

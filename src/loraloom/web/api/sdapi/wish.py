@@ -52,8 +52,8 @@ def read_wish(body: Generation, service: Service) -> Wish:
     seed = random_seed() if body.seed in (None, -1) else body.seed
     request = ImageRequest.of(**values, seed=seed, pictures=batch * batches)
     first = request.seed or 0
-    finish = canvas.finish if canvas and canvas.mask else None
-    parts = [Part(request.model_copy(update={"seed": first + number * batch, "pictures": batch}), finish) for number in range(batches)]
+    patch = canvas.patch if canvas else None
+    parts = [Part(request.model_copy(update={"seed": first + number * batch, "pictures": batch}), patch) for number in range(batches)]
     return Wish(request, tuple(parts), base, tuple(ignored(body)))
 
 
