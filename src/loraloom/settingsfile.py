@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from filelock import FileLock, Timeout
 from platformdirs import user_config_path
 from tomlkit.exceptions import TOMLKitError
 
@@ -48,6 +47,8 @@ def change(document: tomlkit.TOMLDocument, changes: Mapping[str, Any]) -> None:
 def changing(path: Path) -> Iterator[Path]:
     """The file itself, where a link leads, for the block alone: all that read it, change it and write it again take turns, in every
     thread and process. Raises WriteFailed if the turn does not come."""
+    from filelock import FileLock, Timeout  # a fifth of what the command line takes to start, and few commands change settings
+
     path = path.resolve()
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_TURN_SECONDS, mode=0o600)
     with _THREADS:
