@@ -29,10 +29,52 @@ HANDMADE = (
     "größe\n<lora:tinte\n:0.8>\t!",
     "<lora:x:lbw=OUTALL:dyn=8:module=te:start=3:stop=80%>",
     '<lora:"":1> <lora:" ":1> <lora:"x"y:1>',
+    "<lora:x:1:OUTALL> <lora:y:0.5:1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1:0.7> <lora:z:all0.5>",
+    "<loha:a:1> <LoKr:b:0.5> <dora:c> <locon:d:te=1> <hypernet:e:1> <loras:f:1> < lora:g:1>",
+    "<lora:x:step=8-16:w=ALL> <lora:y:lbwe=ATTN:1> <lora:z:1,1,1>",
+    "&lt;lora:x:1&gt; ＜lora：y：1＞ [lora:z:1] (lora:v:1) lora:w:1 <lora:x\u200b:0.5> withLora(x,1)",
+    '<lora:"a\u200bb":1>',
 )
 _NAMES = ("ink", "styles/neon", "a b", '"odd: name"', "hf:owner/repo", "0badcafe", "", "été", "🐙", "x=y", '"q\\"q"')
-_VALUES = ("0.8", "1", "-0.5", ".3", "2.", "1e-1", "0~1", "0.2@1,0.9@6", "0@0~1@50%", "", "much", " 1 ", "1;2", "te")
-_KEYS = ("te", "te1", "te2", "unet", "transformer", "dit", "in", "mid", "out", "lbw", "dyn", "module", "start", "unett", "", " te ")
+_VALUES = (
+    "0.8",
+    "1",
+    "-0.5",
+    ".3",
+    "2.",
+    "1e-1",
+    "0~1",
+    "0.2@1,0.9@6",
+    "0@0~1@50%",
+    "",
+    "much",
+    " 1 ",
+    "1;2",
+    "te",
+    "MIDD",
+    "8-16",
+    ",".join("1" * 12),
+)
+_KEYS = (
+    "te",
+    "te1",
+    "te2",
+    "unet",
+    "transformer",
+    "dit",
+    "in",
+    "mid",
+    "out",
+    "lbw",
+    "dyn",
+    "module",
+    "start",
+    "step",
+    "w",
+    "unett",
+    "",
+    " te ",
+)
 _TEXTS = ("a castle", ", ", " ", "\n", "<", ">", "<b>", "🦊", "(word:1.2)", ":", '"', "<lora", "<lora:", "ß")
 
 
@@ -41,7 +83,7 @@ def _prompt(chance: random.Random) -> str:
         items = [f"{chance.choice(_KEYS)}={chance.choice(_VALUES)}" for _ in range(chance.randrange(3))]
         items += [chance.choice(_VALUES) for _ in range(chance.randrange(3))]
         chance.shuffle(items)
-        return "<" + ":".join([chance.choice(("lora", "lora", "LoRA", "lyco")), chance.choice(_NAMES), *items]) + ">"
+        return "<" + ":".join([chance.choice(("lora", "lora", "LoRA", "lyco", "loha", "dora")), chance.choice(_NAMES), *items]) + ">"
 
     return "".join(tag() if chance.random() < 0.5 else chance.choice(_TEXTS) for _ in range(chance.randrange(1, 8)))
 

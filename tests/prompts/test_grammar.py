@@ -52,12 +52,38 @@ def run(value: str, steps: int) -> list[float]:
         ("<lora:x:transformer=2>", [0.7, 0.7, 2, 2, 2]),
         ("<lora:x:lbw=OUTALL>", [0.7, 0.7, 0, 0, 0.7]),
         ("<lora:x:1:lbw=1,0,0,0,0,0,0,0.5,1,1,1,1,1,1,1,1,1>", [1, 1, 0, 0.5, 1]),
+        ("<lora:x:1:OUTALL>", [1, 1, 0, 0, 1]),
+        ("<lora:x:outall>", [0.7, 0.7, 0, 0, 0.7]),
+        ("<lora:x:0.5:1,0,0,0,0,0,0,0.5,1,1,1,1,1,1,1,1,1>", [0.5, 0.5, 0, 0.25, 0.5]),
+        ("<lora:x:1,0,0,0,0,0,0,0.5,1,1,1,1,1,1,1,1,1>", [0.7, 0.7, 0, 0.35, 0.7]),
+        ("<lora:x:0.5:OUTALL:0.8>", [0.5, 0.5, 0, 0, 0.8]),
+        ("<lora:x:1:w=OUTALL>", [1, 1, 0, 0, 1]),
+        ("<loha:x:0.3>", [0.3] * 5),
+        ("<LoKr:x:0.3>", [0.3] * 5),
+        ("<dora:x:0.3>", [0.3] * 5),
+        ("<locon:x:0.3>", [0.3] * 5),
         ("<lora:x:module=te>", [0.7, 0.7, 0, 0, 0]),
         ("<lora:x:module=dit>", [0, 0, 0.7, 0.7, 0.7]),
     ],
 )
 def test_every_form_gives_the_numbers_it_says(text: str, expected: list[float]):
     assert numbers(text, default=0.7) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [
+        ("step=3-5", [3, 4, 5]),
+        ("step=4-4", [4]),
+        ("step=50%-100%", [4, 5, 6]),
+        ("step=0.5-1", [4, 5, 6]),
+        ("step=1-2", [1, 2]),
+        ("step=3s-9s", [3, 4, 5, 6]),
+    ],
+)
+def test_step_is_start_and_stop(text: str, on: list[int]):
+    strength = tag(f"<lora:x:{text}>").strength(1)
+    assert [step for step in range(1, 7) if strength.at(IN, step, 6)] == on
 
 
 def test_a_third_number_is_dyn():
@@ -171,7 +197,22 @@ def test_names(text: str, name: str):
         ("<lora:x:1@2,^>", "a number is missing"),
         ("<lora:x:lbw=^1,2,3>", "12, 17, 20 or 26 numbers, not 3"),
         ("<lora:x:lbw=^MIDDD>", 'did you mean "MIDD"'),
-        ("<lora:x:1:^MIDD>", "write lbw=MIDD"),
+        ("<lora:x:1:^1,0,1>", "3 numbers without positions; as block weights they are 12, 17, 20 or 26"),
+        ("<lora:x:1:^MIDDD>", "is not a number"),
+        ("<lora:x:1:lbw=^" + ",".join("1" * 61) + ">", "not 61; for Flux use in=, mid= and out="),
+        ("<lora:x:1:lbw=1,^R,1,1,1,1,1,1,1,1,1,1>", "random and relative block weights are not supported"),
+        ("<lora:x:1:OUTALL:^lbw=ALL>", "lbw is given twice"),
+        ("<lora:x:1:^LBW=ALL>", 'did you mean "lbw"'),
+        ("<lora:x:1:lbw=ALL:^lbwe=ATTN>", "use lbw, in, mid and out"),
+        ("<lora:x:1:^hr=0.5>", "there is one pass here"),
+        ("<lora:x:step=^8>", "step=8-16"),
+        ("<lora:x:step=2-^0.5>", "whole numbers"),
+        ("<lora:x:step=8-^>", "a position is missing"),
+        ("<lora:x:step=^16-8>", "never be on"),
+        ("<lora:x:start=3:^step=8-16>", "start is given twice"),
+        ("<lora:x:^0@0;1@0.5>", "not between ;"),
+        ("<lora:x:1^\u200b>", "invisible character (U+200B)"),
+        ("<lora:^\ufeffx:1>", "invisible character (U+FEFF)"),
         ("<lora:x:lbw=^0~1>", "plain numbers, no schedule"),
         ("<lora:x:lbw=1,1,1,1,1,^x,1,1,1,1,1,1>", "is not a number"),
         ("<lora:x:dyn=^0>", "whole number from 1"),

@@ -39,7 +39,7 @@ def test_tags_leave_no_stray_commas_or_spaces(source: str, text: str):
     assert parse(source).text == text
 
 
-@pytest.mark.parametrize("text", ["<foo:bar>", "a <b> c", "x < y > z", "<hypernet:x:1>", "<lora>", "a,, b ,", "  two  spaces  ", "(a, b)"])
+@pytest.mark.parametrize("text", ["<foo:bar>", "a <b> c", "x < y > z", "<lora-style>", "a,, b ,", "  two  spaces  ", "(a, b)"])
 def test_a_text_without_tags_stays_as_it_is(text: str):
     prompt = parse(text)
     assert (prompt.text, prompt.loras, prompt.source) == (text, (), text)

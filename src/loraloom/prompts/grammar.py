@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.errors import PromptError, suggestion
+from loraloom.prompts.nearly import INVISIBLE, OPENING
 from loraloom.prompts.tag import SCHEDULE_KEYS, UNQUOTED_NAME, LoraTag
-from loraloom.prompts.values import Piece, read_dyn, read_lbw, read_module, read_place, read_schedule
+from loraloom.prompts.values import Piece, is_lbw, read_dyn, read_lbw, read_module, read_place, read_schedule, read_span
 from loraloom.schedule import Schedule, never_on
-from loraloom.strength import LBW_PRESETS, Strength
+from loraloom.strength import Strength
 
-_OPENING = re.compile(r"<(?:lora|lyco):\s*", re.IGNORECASE)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _REST = re.compile(r"[^<>]*>")
 
@@ -22,9 +22,17 @@ _READERS: dict[str, Callable[[Piece], object]] = {
     "module": read_module,
     "start": read_place,
     "stop": read_place,
+    "step": read_span,
 }
-_ALIASES = {"transformer": "unet", "dit": "unet"}
+_ALIASES = {"transformer": "unet", "dit": "unet", "w": "lbw"}
 KEYS = (*_READERS, *_ALIASES)
+_SECOND_PASS = "the second pass of a high-resolution drawing; there is one pass here"
+# Keys of other tools that mean something which is not run.
+_REFUSED = {
+    "lbwe": "weights of single layers (lbwe) are not supported; use lbw, in, mid and out",
+    "x": "relative block weights (x) are not supported; write the numbers into lbw",
+    **{key: f"{key} is for {_SECOND_PASS}" for key in ("hr", "hrte", "hrunet")},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ def read_tags(source: str) -> tuple[tuple[Found, ...], tuple[PromptError, ...]]:
     found: list[Found] = []
     mistakes: list[PromptError] = []
     place = 0
-    while opening := _OPENING.search(source, place):
+    while opening := OPENING.search(source, place):
         tag = _read_tag(source, opening, mistakes)
         place = opening.end() if tag is None else tag.stop
         found += [] if tag is None else [tag]
@@ -62,7 +70,8 @@ def _read_tag(source: str, opening: re.Match[str], mistakes: list[PromptError]) 
         name, after = re.sub(r'\\(["\\])', r"\1", quoted[1]), quoted.end()
     else:
         spelled = UNQUOTED_NAME.match(source, place, rest.end() - 1)
-        name, after = (spelled.group().strip(), spelled.end()) if spelled else ("", place)
+        name, after = (INVISIBLE.sub("", spelled.group()).strip(), spelled.end()) if spelled else ("", place)
+    mistakes += _invisible(source, quoted.end() if quoted else place, rest.end())
     items = Piece(source, after, rest.end() - 1).split(":")
     first, keys = _read_items(items[1:], mistakes)
     if items[0].text:
@@ -74,6 +83,15 @@ def _read_tag(source: str, opening: re.Match[str], mistakes: list[PromptError]) 
     return Found(start, rest.end(), None)
 
 
+def _invisible(source: str, start: int, stop: int) -> list[PromptError]:
+    """A mistake for the first character that nobody sees; in quotes they may be part of a name."""
+    hidden = INVISIBLE.search(source, start, stop)
+    if hidden is None:
+        return []
+    message = f"this tag has an invisible character (U+{ord(hidden.group()):04X}); delete it"
+    return [PromptError(message, prompt=source, column=hidden.start())]
+
+
 def _read_items(items: list[Piece], mistakes: list[PromptError]) -> tuple[Schedule | None, Strength]:
     """The first number if there is one, and all the rest; what is mistaken is left out."""
     values: dict[str, Any] = {}
@@ -81,13 +99,15 @@ def _read_items(items: list[Piece], mistakes: list[PromptError]) -> tuple[Schedu
     order = iter(("first", "second", "dyn"))
     for item in items:
         try:
-            key, place, value = _key_and_value(item) if "=" in item.text else (next(order, ""), item, item)
+            key, place, value = _key_and_value(item) if "=" in item.text else ("lbw" if is_lbw(item) else next(order, ""), item, item)
             if not key:
                 raise item.error("too many numbers; a tag takes text encoder, denoiser and dyn, and the rest as key=value")
-            if key in seen:
-                raise place.error(f"{key} is given twice; leave one out")
-            seen[key] = value
-            values[key] = _READERS.get(key, _read_positional)(value)
+            names = ("start", "stop") if key == "step" else (key,)
+            if twice := next((name for name in names if name in seen), None):
+                raise place.error(f"{twice} is given twice; leave one out")
+            seen |= dict.fromkeys(names, value)
+            found = read_span(value) if key == "step" else (_READERS.get(key, _read_positional)(value),)
+            values |= zip(names, found, strict=True)
         except PromptError as mistake:
             mistakes.append(mistake)
     if never_on(values.get("start"), values.get("stop")):
@@ -105,6 +125,8 @@ def _key_and_value(item: Piece) -> tuple[str, Piece, Piece]:
     key = _ALIASES.get(name.text, name.text)
     if not name.text:
         raise item.error("a key is missing before the =")
+    if key in _REFUSED:
+        raise name.error(_REFUSED[key])
     if key not in _READERS:
         hint = suggestion(name.text, KEYS) or "; there are " + ", ".join(KEYS)
         raise name.error(f'unknown key "{name.text}"{hint}')
@@ -116,6 +138,4 @@ def _key_and_value(item: Piece) -> tuple[str, Piece, Piece]:
 def _read_positional(item: Piece) -> Schedule:
     if item.text in KEYS:
         raise item.error(f"{item.text} has no value; write {item.text}=... or leave it out")
-    if item.text.upper() in LBW_PRESETS:
-        raise item.error(f"{item.text} is a block-weight preset; write lbw={item.text}")
     return read_schedule(item)

@@ -7,6 +7,7 @@ from loraloom.errors import PromptError
 from loraloom.prompts.emphasis import weighted
 from loraloom.prompts.foreign import find_foreign
 from loraloom.prompts.grammar import read_tags
+from loraloom.prompts.nearly import find_nearly
 from loraloom.prompts.removal import masked, without
 from loraloom.prompts.tag import LoraTag
 from loraloom.schedule import Schedule
@@ -44,13 +45,15 @@ def parse(text: str) -> Prompt:
 
 def parse_lenient(text: str) -> tuple[Prompt, tuple[PromptError, ...]]:
     """Read a prompt and go on past mistakes: they come back in order of their columns, and never as an exception.
-    A mistaken value is left out of its tag, a tag without a usable name leaves the text, one that is not closed stays in it;
-    what is beyond MAX_LENGTH characters is cut off.
+    A mistaken value is left out of its tag; a tag without a usable name and what is nearly a tag leave the text, what is not closed
+    stays in it; what is beyond MAX_LENGTH characters is cut off.
     """
     source = text[:MAX_LENGTH]
     found, mistakes = read_tags(source)
     spans = [(each.start, each.stop) for each in found]
-    mistakes = (*mistakes, *find_foreign(masked(source, spans), source))
+    nearly = find_nearly(masked(source, spans), source)
+    spans = sorted([*spans, *((each.start, each.stop) for each in nearly if each.closed)])
+    mistakes = (*mistakes, *(each.mistake for each in nearly), *find_foreign(masked(source, spans), source))
     if len(text) > MAX_LENGTH:
         mistakes = (*mistakes, _too_long(text))
     prompt = Prompt(without(source, spans), tuple(each.tag for each in found if each.tag), source)

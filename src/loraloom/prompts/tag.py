@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 
+from loraloom.prompts.nearly import INVISIBLE
 from loraloom.schedule import Schedule, number
 from loraloom.strength import LBW_PRESETS, Strength
 
@@ -57,6 +58,6 @@ def lbw_text(factors: tuple[float, ...]) -> str:
 
 def _name_text(name: str) -> str:
     read = UNQUOTED_NAME.match(f"{name}:")
-    if read and read.group() == name == name.strip() and not name.startswith('"'):
+    if read and read.group() == name == name.strip() and not name.startswith('"') and not INVISIBLE.search(name):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

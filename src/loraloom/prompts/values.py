@@ -7,11 +7,14 @@ from decimal import Decimal
 from itertools import pairwise
 
 from loraloom.errors import PromptError, suggestion
+from loraloom.prompts.nearly import INVISIBLE
 from loraloom.schedule import MAX_POINTS, MAX_STRENGTH, Point, Position, Schedule, Unit, bare_unit, number
 from loraloom.strength import LBW_BLOCKS, LBW_PRESETS, MODULES
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _POSITION = re.compile(rf"({_NUMBER.pattern})(s|%)?")
+_FLUX = 61  # numbers of sd-webui-lora-block-weight for it: BLOCKIDFLUX
+_COUNTS = "12, 17, 20 or 26"  # of LBW_BLOCKS
 _NOT_FINITE = {"nan", "inf", "infinity"}
 
 
@@ -25,7 +28,7 @@ class Piece:
 
     @property
     def text(self) -> str:
-        return self.source[self.start : self.stop]
+        return INVISIBLE.sub("", self.source[self.start : self.stop])
 
     def error(self, message: str) -> PromptError:
         return PromptError(message, prompt=self.source, column=self.start, length=max(1, self.stop - self.start))
@@ -57,6 +60,8 @@ def read_number(piece: Piece) -> float:
 
 def read_schedule(piece: Piece) -> Schedule:
     """`0.8`, `0~1`, or points `strength@position` with `,` (hold) and `~` (ramp) between them."""
+    if ";" in piece.text:
+        raise piece.error("points stand between , (hold until the next) and ~ (ramp to the next), not between ;")
     points = piece.split(",~")
     if len(points) > MAX_POINTS:
         raise points[MAX_POINTS].error(f"a schedule has at most {MAX_POINTS} points")
@@ -72,14 +77,16 @@ def read_schedule(piece: Piece) -> Schedule:
     if len(bare) == len(points) == 2 and ramps == [True]:
         return Schedule.ramp(*values)
     if bare:
+        if len(bare) == len(points) > 2 and not any(ramps):
+            raise piece.error(f"{len(bare)} numbers without positions; as block weights they are {_COUNTS}, as a schedule 0.2@1,0.9@6")
         hint = "; a decimal number is written with a dot" if len(points) == 2 == len(bare) else ""
         raise bare[0].error(f"{bare[0].text} has no position; write {bare[0].text}@STEP, or a~b for a ramp over the whole run{hint}")
     positions = read_positions([half[1] for half in halves])
     return Schedule(tuple(map(Point, values, positions, [*ramps, False])))
 
 
-def read_positions(pieces: list[Piece]) -> list[Position]:
-    """The positions of one value, in one unit and strictly rising."""
+def read_positions(pieces: list[Piece], *, rising: bool = True) -> list[Position]:
+    """The positions of one value, in one unit; strictly rising ones, if that is asked for."""
     found = []
     for piece in pieces:
         if not piece.text:
@@ -96,7 +103,7 @@ def read_positions(pieces: list[Piece]) -> list[Position]:
     for (piece, _, _), left, right in zip(found[1:], positions, positions[1:], strict=False):
         if left.unit != right.unit:
             raise piece.error("the positions of one value are all steps or all parts of the run; write all with s or all with %")
-        if left.value >= right.value:
+        if rising and left.value >= right.value:
             raise piece.error(f"positions must rise; {piece.text} does not come after the position before it")
     return positions
 
@@ -113,6 +120,12 @@ def _position(piece: Piece, value: str, suffix: str | None, bare: Unit) -> Posit
     return Position(float(value), "step")
 
 
+def is_lbw(piece: Piece) -> bool:
+    """Whether a value without a key is block weights, as sd-webui-lora-block-weight took them first: `<lora:ink:1:OUTALL>`."""
+    text = piece.text
+    return text.upper() in LBW_PRESETS or (text.count(",") + 1 in LBW_BLOCKS and "@" not in text and "~" not in text)
+
+
 def read_lbw(piece: Piece) -> tuple[float, ...]:
     """A preset's name in any case, or 12, 17, 20 or 26 plain numbers."""
     if preset := LBW_PRESETS.get(piece.text.upper()):
@@ -120,11 +133,14 @@ def read_lbw(piece: Piece) -> tuple[float, ...]:
     if "@" in piece.text or "~" in piece.text:
         raise piece.error("lbw takes plain numbers, no schedule; te, unet, in, mid and out take schedules")
     parts = piece.split(",")
+    if chance := next((part for part in parts if re.fullmatch(r"[RU]|X[+-]?[0-9.]*", part.text)), None):
+        raise chance.error(f"{chance.text}: random and relative block weights are not supported; write a number")
     if len(parts) == 1 and not _NUMBER.fullmatch(piece.text):
         raise piece.error(f'"{piece.text}" is not a block-weight preset{suggestion(piece.text, LBW_PRESETS)}')
     factors = tuple(read_number(part) for part in parts)
     if len(factors) not in LBW_BLOCKS:
-        raise piece.error(f"lbw has 12, 17, 20 or 26 numbers, not {len(factors)}")
+        hint = "; for Flux use in=, mid= and out=" if len(factors) == _FLUX else ""
+        raise piece.error(f"lbw has {_COUNTS} numbers, not {len(factors)}{hint}")
     return factors
 
 
@@ -143,6 +159,15 @@ def read_module(piece: Piece) -> str:
     if name not in MODULES:
         raise piece.error(f'no component "{piece.text}"; there are {", ".join(MODULES)}{suggestion(piece.text, MODULES)}')
     return name
+
+
+def read_span(piece: Piece) -> tuple[Position, Position]:
+    """`8-16`: the first and the last position, of one unit."""
+    ends = piece.split("-")
+    if len(ends) != 2:
+        raise piece.error("step takes the first and the last one, as in step=8-16; start= and stop= take one each")
+    found = read_positions(ends, rising=False)
+    return found[0], found[1]
 
 
 def read_place(piece: Piece) -> Position:

@@ -1,6 +1,6 @@
 /** Edits of a prompt's text. Each changes only what it must; everything else keeps its spelling. */
 
-import { tags, type Item, type TagSegment } from "./tokens";
+import { INVISIBLE, tags, type Item, type TagSegment } from "./tokens";
 
 /** What a slider of a row sets: a key of the prompt language, or `first`, the number for everything. */
 export type StrengthKey = "first" | "te" | "te1" | "te2" | "te3" | "unet" | "in" | "mid" | "out";
@@ -29,14 +29,14 @@ export function clearStrength(text: string, index: number, key: StrengthKey): st
   const item = tag && itemOf(tag, key);
   if (tag === undefined || item === undefined) return text;
   const behind = tag.items.slice(tag.items.indexOf(item) + 1);
-  if (!item.keyed && behind.some((other) => !other.keyed)) return text;
+  if (!item.keyed && behind.some((other) => !other.keyed && other.key !== "lbw")) return text;
   const colon = text.lastIndexOf(":", item.value.start - 1);
   return splice(text, colon, item.value.stop, "");
 }
 
 /** A name as a tag spells it: in quotes where it would not read back. */
 export function spelled(name: string): string {
-  const plain = /^(?:hf:[^:/<>]+\/[^:<>]*|[A-Za-z]:[\\/][^:<>]*|[^:<>]+)$/.test(name) && name === name.trim() && !name.startsWith('"');
+  const plain = /^(?:hf:[^:/<>]+\/[^:<>]*|[A-Za-z]:[\\/][^:<>]*|[^:<>]+)$/.test(name) && name === name.trim() && !name.startsWith('"') && name.search(INVISIBLE) < 0;
   return plain ? name : `"${name.replace(/(["\\])/g, "\\$1")}"`;
 }
 

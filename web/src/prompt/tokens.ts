@@ -12,7 +12,7 @@ export interface Span {
 
 /** One value of a tag: `0.8`, `te=0.5`, `lbw=OUTALL`. */
 export interface Item {
-  /** `first`, `second` and `dyn` for numbers without a key; `transformer` and `dit` read `unet`. */
+  /** `first`, `second` and `dyn` for numbers without a key, `lbw` for block weights without one; `transformer` and `dit` read `unet`. */
   readonly key: string;
   readonly keyed: boolean;
   readonly text: string;
@@ -36,11 +36,15 @@ export interface TagSegment extends Span {
 
 export type Segment = TextSegment | TagSegment;
 
-const OPENING = /<(?:lora|lyco):\s*/gi;
+const OPENING = /<(?:lora|lyco|loha|lokr|dora|locon):\s*/gi;
 const QUOTED = /"((?:[^"\\]|\\.)*)"/sy;
 const REST = /[^<>]*>/y;
 const UNQUOTED_NAME = /hf:[^:/<>]+\/[^:<>]*|[A-Za-z]:[\\/][^:<>]*|[^:<>]*/y;
-const ALIASES: Readonly<Record<string, string>> = { transformer: "unet", dit: "unet" };
+const ALIASES: Readonly<Record<string, string>> = { transformer: "unet", dit: "unet", w: "lbw" };
+const PRESETS = /^(?:NONE|ALL|ALL0\.5|INS|IND|INALL|MIDD|OUTD|OUTS|OUTALL)$/i;
+const BLOCKS: readonly number[] = [12, 17, 20, 26];
+/** Characters that nobody sees: zero width, byte order mark, soft hyphen, directions of writing. The server says where. */
+export const INVISIBLE = /[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const POSITIONAL = ["first", "second", "dyn"] as const;
 
 /** The segments of a prompt in order; no segment is empty. A tag that is not closed is text. */
@@ -90,7 +94,7 @@ function readTag(text: string, start: number, place: number): TagSegment | null 
     after = place + quoted[0].length;
   } else {
     const spelled = matchAt(UNQUOTED_NAME, text.slice(0, stop - 1), place)?.[0] ?? "";
-    name = spelled.trim();
+    name = spelled.replace(INVISIBLE, "").trim();
     after = place + spelled.length;
   }
   const [leftover, ...items] = split(text, after, stop - 1);
@@ -124,14 +128,21 @@ function trimmed(text: string, start: number, stop: number): Span {
   return { start: from, stop: from + part.trim().length };
 }
 
+/** Block weights without a key, as an older tool wrote them: a preset's name, or as many numbers as there are blocks. */
+function isBlocks(text: string): boolean {
+  return PRESETS.test(text) || (BLOCKS.includes(text.split(",").length) && !/[@~]/.test(text));
+}
+
 function readItems(text: string, spans: readonly Span[]): Item[] {
   let counted = 0;
   return spans.map((span): Item => {
-    const middle = text.slice(span.start, span.stop).indexOf("=");
+    const whole = text.slice(span.start, span.stop);
+    const middle = whole.indexOf("=");
+    if (middle < 0 && isBlocks(whole)) return { key: "lbw", keyed: false, text: whole, value: span };
     if (middle < 0) {
       const key = POSITIONAL[counted] ?? "";
       counted += 1;
-      return { key, keyed: false, text: text.slice(span.start, span.stop), value: span };
+      return { key, keyed: false, text: whole, value: span };
     }
     const written = text.slice(span.start, span.start + middle).trim();
     const value = trimmed(text, span.start + middle + 1, span.stop);
