@@ -9,8 +9,6 @@ import pickle
 import struct
 import subprocess
 import threading
-import time
-import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from loraloom import tensorfile
 from loraloom.errors import BadTensor, FileError, LimitExceeded, LoraError, NotSafetensors, WriteFailed
 from loraloom.tensorfile import MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_TENSORS, Header, open_tensors, write, writing
+from work import work_of
 
 ONE = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 
@@ -32,14 +31,16 @@ def raw(path: Path, header: object, data: bytes = b"\0" * 16, length: int | None
 
 
 def refused(path: Path, error: type[LoraError]) -> str:
-    """Header.read raises exactly this, in at most a second and 64 MB; the text."""
-    tracemalloc.start()
-    started = time.perf_counter()
-    with pytest.raises(error) as caught:
-        Header.read(path)
-    assert time.perf_counter() - started < 1
-    assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
-    tracemalloc.stop()
+    """Header.read raises exactly this, in fewer steps than a second has on a slow computer, and in 64 MB; the text."""
+
+    def read() -> pytest.ExceptionInfo[LoraError]:
+        with pytest.raises(error) as caught:
+            Header.read(path)
+        return caught
+
+    work, caught = work_of(read)
+    assert work.calls < 2 * MAX_TENSORS
+    assert work.peak < 64 * 2**20
     assert type(caught.value) is error
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -124,10 +125,8 @@ def test_what_cannot_be_opened_is_a_file_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in (".", "missing", "pipe", "loop", "n" * 300, "a\0b", "missing/x"):
-        started = time.perf_counter()
-        with pytest.raises(FileError):
+        with pytest.raises(FileError):  # soon: nobody ever writes into the pipe
             Header.read(tmp_path / name)
-        assert time.perf_counter() - started < 1
     assert "device" in refused(Path("/dev/zero"), FileError)
 
 

@@ -50,5 +50,5 @@ def running(service: Service, **options) -> Iterator[Running]:
     with requests.Session() as client:
         yield Running(addresses[0], service, client)
     server.stop()
-    thread.join(15)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()

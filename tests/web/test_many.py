@@ -3,14 +3,15 @@
 import base64
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from live import TIMEOUT
 
 from loraloom.bases import TINY
 from loraloom.web import limits
+from loraloom.web.drawing import DrawTask
 
 NETWORKS = 6
 
@@ -29,14 +30,14 @@ def draw(server, number, names):
     fields = {"prompt": f"red apple {tags}", "seed": number, "steps": 2}
     with requests.Session() as client:
         if number % 2:
-            answer = client.post(f"{server.address}/sdapi/v1/txt2img", json=fields, timeout=300).json()
+            answer = client.post(f"{server.address}/sdapi/v1/txt2img", json=fields, timeout=TIMEOUT).json()
             return answer["images"][0]
-        job = client.post(f"{server.address}/api/v1/jobs", json=fields, timeout=300).json()
+        job = client.post(f"{server.address}/api/v1/jobs", json=fields, timeout=TIMEOUT).json()
         while job["state"] in ("queued", "running"):
             threading.Event().wait(0.05)
-            job = client.get(f"{server.address}/api/v1/jobs/{job['id']}", timeout=300).json()
+            job = client.get(f"{server.address}/api/v1/jobs/{job['id']}", timeout=TIMEOUT).json()
         assert job["state"] == "done", job["mistake"]
-        return base64.b64encode(client.get(server.address + job["pictures"][0]["url"], timeout=300).content).decode()
+        return base64.b64encode(client.get(server.address + job["pictures"][0]["url"], timeout=TIMEOUT).content).decode()
 
 
 @pytest.mark.parametrize("requested", [16, pytest.param(80, marks=pytest.mark.long)])
@@ -48,8 +49,8 @@ def test_four_clients_with_a_scan_between_draw_what_one_draws(server, networks, 
 
     def disturb():
         while not over.wait(0.2):
-            requests.post(f"{server.address}/sdapi/v1/refresh-loras", timeout=300)
-            requests.get(f"{server.address}/sdapi/v1/progress", timeout=300)
+            requests.post(f"{server.address}/sdapi/v1/refresh-loras", timeout=TIMEOUT)
+            requests.get(f"{server.address}/sdapi/v1/progress", timeout=TIMEOUT)
 
     disturber = threading.Thread(target=disturb)
     disturber.start()
@@ -90,12 +91,20 @@ def test_what_is_kept_has_an_end(server, monkeypatch):
     assert server.get("/api/v1/jobs").json()["jobs"] == []
 
 
-def test_skip_leaves_one_batch_out(server):
-    """Two batches: the first is skipped, the second is drawn."""
+def test_skip_leaves_one_batch_out(server, monkeypatch):
+    """Two batches: the first, which waits in a step, is skipped, the second is drawn."""
+    reached, go, advance = threading.Event(), threading.Event(), DrawTask._advance
+
+    def held(task, progress):
+        reached.set()
+        assert go.wait(TIMEOUT)
+        advance(task, progress)
+
+    monkeypatch.setattr(DrawTask, "_advance", held)
     with ThreadPoolExecutor(1) as client:
-        fields = {"prompt": "x", "steps": 30, "n_iter": 2, "batch_size": 2, "seed": 5}
+        fields = {"prompt": "x", "steps": 5, "n_iter": 2, "batch_size": 2, "seed": 5}
         answer = client.submit(server.post, "/sdapi/v1/txt2img", json=fields)
-        while server.get("/sdapi/v1/progress").json()["progress"] == 0:
-            time.sleep(0.02)
+        assert reached.wait(TIMEOUT)
         server.post("/sdapi/v1/skip")
+        go.set()
         assert json.loads(answer.result().json()["info"])["all_seeds"] == [7, 8]

@@ -2,12 +2,11 @@
 
 import io
 import json
-import threading
 import time
 
 import pytest
 import requests
-from live import running
+from live import TIMEOUT, running
 from PIL import Image, PngImagePlugin
 
 from loraloom.generate.infotext import Recipe
@@ -136,7 +135,7 @@ def test_an_interrupted_job_stops_and_keeps_what_it_has(server):
     assert running["preview"].startswith(f"/api/v1/jobs/{job['id']}/preview")
     assert server.post(f"/api/v1/jobs/{later['id']}/interrupt").json()["state"] == "interrupted"
     server.post(f"/api/v1/jobs/{job['id']}/interrupt")
-    until = time.monotonic() + 60
+    until = time.monotonic() + TIMEOUT
     while (state := server.get(f"/api/v1/jobs/{job['id']}").json()["state"]) == "running" and time.monotonic() < until:
         time.sleep(0.05)
     assert state == "interrupted"
@@ -144,34 +143,36 @@ def test_an_interrupted_job_stops_and_keeps_what_it_has(server):
     assert finished(server, SMALL).state == "done"
 
 
+def _events(answer):
+    """(event, data) of a stream, as they come."""
+    event = ""
+    for line in answer.iter_lines(decode_unicode=True):
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield event, json.loads(line.removeprefix("data: "))
+
+
+def _until(events, last):
+    """The data of what is told up to the event that `last` knows, that one included."""
+    found = []
+    for event, data in events:
+        found.append(data)
+        if last(event, data):
+            break
+    return found
+
+
 def test_events_tell_a_jobs_life(server):
-    told, ready = [], threading.Event()
-
-    def listen():
-        with requests.get(f"{server.address}/api/v1/events", stream=True, timeout=120) as answer:
-            assert answer.headers["Content-Type"].startswith("text/event-stream")
-            ready.set()
-            event = ""
-            for line in answer.iter_lines(decode_unicode=True):
-                if line.startswith("event: "):
-                    event = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    told.append((event, json.loads(line.removeprefix("data: "))))
-                    if event == "networks":
-                        return
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    time.sleep(0.3)
-    job = finished(server, SMALL | {"steps": 6})
-    time.sleep(0.5)
-    server.post("/api/v1/networks/refresh")
-    thread.join(60)
-    assert not thread.is_alive()
-    assert told[-1] == ("networks", {})
-    lives = [Job.model_validate(data) for event, data in told if event == "job" and data["id"] == job.id]
-    assert lives[-1].state == "done"
+    """Told in order: the job until it is done, then the scan."""
+    with requests.get(f"{server.address}/api/v1/events", stream=True, timeout=TIMEOUT) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        events = _events(answer)
+        job = finished(server, SMALL | {"steps": 6})
+        lives = [Job.model_validate(data) for data in _until(events, lambda event, data: event == "job" and data["state"] == "done")]
+        server.post("/api/v1/networks/refresh")
+        assert _until(events, lambda event, _: event == "networks")[-1] == {}
+    assert lives[-1].id == job.id
     assert len(lives[-1].pictures) == 1
     assert server.get("/api/v1/events?job=nothing").status_code == 404
 
@@ -198,11 +199,11 @@ def test_settings_are_changed_and_kept_in_the_file(make_service, monkeypatch, tm
     """The next job draws with them."""
     monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path / "settings.toml"))
     with running(make_service()) as server:
-        view = server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 0.5}, timeout=300)
+        view = server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 0.5}, timeout=TIMEOUT)
         assert SettingsView.model_validate(view.json()).values["default_strength"] == 0.5
         assert "default_strength = 0.5" in (tmp_path / "settings.toml").read_text()
         half = finished(server, SMALL | {"prompt": "red apple <lora:delft>"})
-        server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 1}, timeout=300)
+        server.client.patch(f"{server.address}/api/v1/settings", json={"default_strength": 1}, timeout=TIMEOUT)
         whole = finished(server, SMALL | {"prompt": "red apple <lora:delft>"})
         same = finished(server, SMALL | {"prompt": "red apple <lora:delft:0.5>"})
         pixels = [Image.open(io.BytesIO(server.get(job.pictures[0].url).content)).tobytes() for job in (half, whole, same)]
@@ -215,7 +216,7 @@ def test_settings_are_changed_and_kept_in_the_file(make_service, monkeypatch, tm
             {"base": "other"},
             {"base": 1},
         ):
-            answer = server.client.patch(f"{server.address}/api/v1/settings", json=wrong, timeout=300)
+            answer = server.client.patch(f"{server.address}/api/v1/settings", json=wrong, timeout=TIMEOUT)
             assert answer.status_code == 422, wrong
             assert next(iter(wrong)) in answer.json()["detail"]
         monkeypatch.setenv("LORALOOM_LOADER", "native")

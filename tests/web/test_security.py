@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from live import PASSWORD, USER, running
+from live import PASSWORD, TIMEOUT, USER, running
 from PIL import Image
 
 from loraloom.errors import SettingsError
@@ -29,7 +29,7 @@ RIGHT = (USER, PASSWORD)
 
 def ask(server, method, path, headers=None, body=None):
     """A raw request, with paths and headers that clients would tidy up: (status, headers, body)."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
     try:
         wanted = {"Host": f"127.0.0.1:{server.port}"} | (headers or {})
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -69,13 +69,13 @@ def test_every_route_needs_credentials(make_service, tmp_path):
         statuses = {each: ask(server, *each)[0] for each in sorted(asked)}
         assert {each for each, status in statuses.items() if status != 401} == set(OPEN) & asked
         for path in ("/", "/app.js", "/docs", "/api/v1/networks"):
-            assert requests.get(server.address + path, auth=RIGHT, timeout=60).status_code == 200
+            assert requests.get(server.address + path, auth=RIGHT, timeout=TIMEOUT).status_code == 200
 
 
 def test_wrong_credentials_are_told_nothing(closed):
     wrong = [(USER, "x"), ("x", PASSWORD), ("", ""), (USER, PASSWORD + " "), (USER.upper(), PASSWORD)]
     for pair in wrong:
-        answer = requests.get(f"{closed.address}/api/v1/base", auth=pair, timeout=60)
+        answer = requests.get(f"{closed.address}/api/v1/base", auth=pair, timeout=TIMEOUT)
         assert (answer.status_code, answer.json()["detail"]) == (401, "wrong user or password")
     for header in ("Basic", "Basic !!!", "Basic " + base64.b64encode(b"nocolon").decode(), "Bearer x", "Basic " + "A" * 10_000):
         assert closed.get("/api/v1/base", headers={"Authorization": header}).status_code == 401
@@ -85,14 +85,14 @@ def test_wrong_credentials_are_told_nothing(closed):
 
 def test_a_login_is_a_cookie_for_this_site_alone(closed):
     with requests.Session() as browser:
-        assert browser.post(f"{closed.address}/login", data={"username": USER, "password": "x"}, timeout=60).status_code == 400
-        assert browser.get(f"{closed.address}/api/v1/base", timeout=60).status_code == 401
-        answer = browser.post(f"{closed.address}/login", data={"username": USER, "password": PASSWORD}, timeout=60)
+        assert browser.post(f"{closed.address}/login", data={"username": USER, "password": "x"}, timeout=TIMEOUT).status_code == 400
+        assert browser.get(f"{closed.address}/api/v1/base", timeout=TIMEOUT).status_code == 401
+        answer = browser.post(f"{closed.address}/login", data={"username": USER, "password": PASSWORD}, timeout=TIMEOUT)
         assert (answer.status_code, answer.json()) == (200, {"success": True})
         cookie = answer.headers["Set-Cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
-        assert browser.get(f"{closed.address}/api/v1/base", timeout=60).status_code == 200
+        assert browser.get(f"{closed.address}/api/v1/base", timeout=TIMEOUT).status_code == 200
     forged = closed.get("/api/v1/base", headers={"Cookie": "loraloom_session=forged"})
     assert forged.status_code == 401
 
@@ -190,8 +190,8 @@ def test_names_never_reach_the_file_system(server, monkeypatch, tmp_path, make_l
         base = {"prompt": "cat", "base": name}
         assert server.post("/api/v1/jobs", json=base).status_code == 422
         assert server.post("/sdapi/v1/options", json={"sd_model_checkpoint": name}).status_code == 422
-    assert server.client.patch(f"{server.address}/api/v1/settings", json={"lora_folders": ["/etc"]}, timeout=60).status_code == 422
-    assert server.client.patch(f"{server.address}/api/v1/settings", json={"base": str(tmp_path)}, timeout=60).status_code == 422
+    assert server.client.patch(f"{server.address}/api/v1/settings", json={"lora_folders": ["/etc"]}, timeout=TIMEOUT).status_code == 422
+    assert server.client.patch(f"{server.address}/api/v1/settings", json={"base": str(tmp_path)}, timeout=TIMEOUT).status_code == 422
     assert touched == []
 
 
@@ -217,7 +217,7 @@ def test_large_bodies_are_refused_before_they_are_read(server):
     assert status == 413
     assert b"64 MiB" in body
 
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
     connection.putrequest("POST", "/sdapi/v1/txt2img")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Transfer-Encoding", "chunked")
@@ -269,7 +269,7 @@ def test_origins_that_were_named_may_use_the_api(make_service):
     with running(make_service(Access.of(auth=f"{USER}:{PASSWORD}", origins=["https://friend.example"]))) as server:
         friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
         wish = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-        asked = server.client.options(f"{server.address}/sdapi/v1/txt2img", headers=friend | wish, timeout=60)
+        asked = server.client.options(f"{server.address}/sdapi/v1/txt2img", headers=friend | wish, timeout=TIMEOUT)
         assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, "https://friend.example")
         assert server.post("/sdapi/v1/interrupt", headers=friend).status_code == 401
         assert server.post("/sdapi/v1/interrupt", headers=friend, auth=RIGHT).status_code == 200
@@ -309,7 +309,7 @@ def test_credentials_are_compared_in_constant_time(monkeypatch):
 
 def test_local_image_gen_security_finds_nothing(server):
     """https://pypi.org/project/local-image-gen-security: exit code 0 is that nothing failed."""
-    run = subprocess.run([sys.executable, "-m", "ligsp", "check", server.address], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-m", "ligsp", "check", server.address], capture_output=True, text=True, timeout=TIMEOUT)
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
     for check in ("WEB-1", "WEB-2", "WEB-3"):

@@ -1,5 +1,6 @@
 """The command `loraloom serve`: ready soon, refuses to be open to everybody, leaves in good order."""
 
+import inspect
 import os
 import re
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 from live import TIMEOUT
+
+from loraloom.cli.serve import serve as serve_command
+from loraloom.web import jobs, limits
 
 
 @contextmanager
@@ -35,25 +39,19 @@ def command(tmp_path, *arguments, **environment):
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell about its processes")
 def test_ready_without_a_model(tmp_path):
-    """In three seconds of its own processor time, however busy the computer is, and before it has torch."""
+    """Before it has torch, which takes longer than all the rest: `benchmarks/startup.py` has the seconds."""
     with command(tmp_path) as (address, process):
         assert requests.get(f"{address}/api/v1/health", timeout=TIMEOUT).json()["status"] == "ok"
-        assert _processor_seconds(process.pid) < 3
         assert not _maps(process.pid, "libtorch")
-
-
-def _processor_seconds(pid):
-    """User and system time so far: what readiness costs, however busy the computer is."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _maps(pid, name):
     return name in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_sigterm_ends_a_long_job_within_ten_seconds(tmp_path):
-    with command(tmp_path) as (address, process):
+def test_sigterm_ends_a_long_job_after_its_time_to_finish(tmp_path):
+    """The job would take minutes; the server waits for the job's time and for the step that it is in."""
+    with command(tmp_path, "--graceful-timeout", "0.5") as (address, process):
         requests.post(f"{address}/sdapi/v1/txt2img", json={"prompt": "x", "steps": 1}, timeout=TIMEOUT)  # torch is loaded
         long = requests.post(f"{address}/api/v1/jobs", json={"prompt": "long", "steps": 200, "pictures": 100}, timeout=TIMEOUT).json()
         events = requests.get(f"{address}/api/v1/events", stream=True, timeout=TIMEOUT)
@@ -61,17 +59,15 @@ def test_sigterm_ends_a_long_job_within_ten_seconds(tmp_path):
             time.sleep(0.1)
         waiting = requests.post(f"{address}/api/v1/jobs", json={"prompt": "x"}, timeout=TIMEOUT).json()
         assert waiting["place"] == 1
-        start = time.monotonic()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=TIMEOUT)
-        seconds = time.monotonic() - start
         events.close()
-        assert seconds < 10
+        assert len(list((tmp_path / "outputs").glob("*"))) < 100
         assert process.stderr.read().count("Traceback") == 0
 
 
-def test_a_picture_that_is_nearly_done_is_saved_before_the_end(tmp_path):
-    with command(tmp_path) as (address, process):
+def test_a_job_that_finishes_in_its_time_is_saved_before_the_end(tmp_path):
+    with command(tmp_path, "--graceful-timeout", str(TIMEOUT)) as (address, process):
         requests.post(f"{address}/sdapi/v1/txt2img", json={"prompt": "x", "steps": 1}, timeout=TIMEOUT)
         job = requests.post(f"{address}/api/v1/jobs", json={"prompt": "red apple", "steps": 20}, timeout=TIMEOUT).json()
         while requests.get(f"{address}/api/v1/jobs/{job['id']}", timeout=TIMEOUT).json()["step"] < 1:
@@ -109,3 +105,9 @@ def test_listening_with_a_password_needs_it(tmp_path):
         address = address.replace("0.0.0.0", "127.0.0.1")
         assert requests.get(f"{address}/", timeout=TIMEOUT).status_code == 401
         assert requests.get(f"{address}/", auth=("a", "b"), timeout=TIMEOUT).status_code == 200
+
+
+def test_by_default_all_is_over_within_ten_seconds():
+    """What a supervisor waits for before it kills: docker stop gives ten seconds."""
+    assert limits.GRACEFUL_SECONDS + jobs._STEP_SECONDS < 10
+    assert inspect.signature(serve_command).parameters["graceful_timeout"].default == limits.GRACEFUL_SECONDS

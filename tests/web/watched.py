@@ -19,8 +19,8 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="the tests of the pa
 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 PICTURES = os.environ.get("LORALOOM_PICTURES")
-PATIENT = TIMEOUT * 1000  # milliseconds
-sync.expect.set_options(timeout=60_000)  # the computer may be busy
+PATIENT = TIMEOUT * 1000  # milliseconds: the computer may be busy
+sync.expect.set_options(timeout=PATIENT)
 
 
 class Watched:
@@ -34,7 +34,7 @@ class Watched:
             "addEventListener('securitypolicyviolation', e => fault('policy: ' + e.violatedDirective + e.blockedURI))"
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(PATIENT)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("console", self._console)
         self.page.on("request", lambda request: self._request(request.url, address))

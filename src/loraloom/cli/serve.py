@@ -30,6 +30,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen without a password: everybody who reaches this port can draw.")
     ] = False,
+    graceful_timeout: Annotated[
+        float, typer.Option("--graceful-timeout", min=0, max=3600, help="Seconds that a running job has to finish when the server stops.")
+    ] = 7.0,
     lora_folder: options.LoraFolder = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def serve(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
     place = "0.0.0.0" if listen else host
     access = Access.of(host=place, auth=api_auth, insecure=insecure, hosts=allow_host or (), origins=allow_origin or ())
-    service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()))
+    service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()), graceful_timeout)
 
     def ready(address: str) -> None:
         print(f"loraloom serves {address}  (API: {address}/docs; Ctrl-C ends)", flush=True)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("loraloom.web")
 _WORKERS = 2  # bases that are open at once
-_FINISH_SECONDS = 7.0  # that a running job has left when the server stops
-_LEAVE_SECONDS = 9.0  # after which nobody waits for its step any more
+_STEP_SECONDS = 2.0  # after an interrupted job's time to finish, for the step that it is in; then nobody waits for it any more
 
 Value = TypeVar("Value")
 Queued = TypeVar("Queued", bound=Task)
@@ -53,9 +52,10 @@ class _Errand:
 class Jobs:
     """Takes jobs, has them done, and keeps the last that are over."""
 
-    def __init__(self, open_session: "Callable[[], Session]", held: Held) -> None:
-        """`open_session` makes a worker's own session; `held` gets to know what becomes of its base."""
-        self._open_session, self._held = open_session, held
+    def __init__(self, open_session: "Callable[[], Session]", held: Held, *, graceful_seconds: float = limits.GRACEFUL_SECONDS) -> None:
+        """`open_session` makes a worker's own session; `held` gets to know what becomes of its base. `graceful_seconds` are what a
+        running job has left when the server stops."""
+        self._open_session, self._held, self._graceful_seconds = open_session, held, graceful_seconds
         self._changed = threading.Condition()
         self._waiting: deque[Task | _Errand] = deque()
         self._tasks: dict[str, Task] = {}  # in order of arrival
@@ -134,7 +134,7 @@ class Jobs:
         self.edition += 1
 
     def close(self) -> None:
-        """Nothing is taken any more; what waits is interrupted, what runs has a few seconds to finish. Does not wait for it."""
+        """Nothing is taken any more; what waits is interrupted, what runs has `graceful_seconds` to finish. Does not wait for it."""
         with self._changed:
             if self._closing:
                 return
@@ -153,11 +153,11 @@ class Jobs:
     def join(self) -> None:
         """Wait until all workers have left; not for a step that takes longer than a server that stops has time."""
         for worker in self._workers:
-            worker.join(max(0.0, self._leaving + _LEAVE_SECONDS - time.monotonic()))
+            worker.join(max(0.0, self._leaving + self._graceful_seconds + _STEP_SECONDS - time.monotonic()))
 
     def _hurry(self, task: Task) -> None:
         try:
-            task.over.result(timeout=_FINISH_SECONDS)
+            task.over.result(timeout=self._graceful_seconds)
         except TimeoutError:
             task.interrupted.set()
 

@@ -20,6 +20,7 @@ KEPT_JOBS = 200  # that are over
 KEPT_BYTES = 256 * 2**20  # of all that is kept of them
 LISTENERS = 64  # of events
 NEWS = 1000  # that wait for a listener who does not listen; the oldest go first
+GRACEFUL_SECONDS = 7.0  # that a running job has to finish when the server stops, by default; all is over within ten
 
 
 def check_limits(request: ImageRequest) -> None:

@@ -17,6 +17,7 @@ from loraloom.generate.save import save_numbered
 from loraloom.prompts import parse_lenient
 from loraloom.session import Session
 from loraloom.settings import Settings
+from loraloom.web import limits
 from loraloom.web.access import Access, Logins
 from loraloom.web.answers import WrongRequest
 from loraloom.web.bases import KnownBase, find_base
@@ -50,12 +51,14 @@ class Service:
     settings: Settings
     access: Access = field(default_factory=Access)
     lora_folders: Sequence[Path] = ()
+    graceful_seconds: float = limits.GRACEFUL_SECONDS  # that a running job has to finish when the server stops
 
     def __post_init__(self) -> None:
         self.logins, self.feed = Logins(), Feed()
         self.front = self.open_session()
         self.held, self._changing = Held(), Lock()
-        self.jobs, self.curves = Jobs(self.open_session, self.held), Curves()
+        self.jobs = Jobs(self.open_session, self.held, graceful_seconds=self.graceful_seconds)
+        self.curves = Curves()
         self.chosen: str | None = None  # the WebUI API's checkpoint, where a client has set one
         self.facts: dict[str, BaseFacts] = {}  # of bases that have been open, by source
 

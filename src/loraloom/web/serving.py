@@ -1,5 +1,6 @@
 """Running the application: a socket, uvicorn, and an end in good order."""
 
+import math
 import os
 import socket
 import threading
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from loraloom.errors import SettingsError
 from loraloom.web.service import Service
 
-_ANSWER_SECONDS = 8  # that requests have left when the server stops
+_ANSWER_SECONDS = 1  # that an answer has left when its job is over and the server stops
 
 
 class Server(uvicorn.Server):
@@ -20,6 +21,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
         """`ready` gets the address, with the port that was free where `port` is 0. Raises SettingsError where it cannot be had."""
+        service: Service = app.state.service
         config = uvicorn.Config(
             app,
             http="h11",
@@ -29,10 +31,10 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=_ANSWER_SECONDS,
+            timeout_graceful_shutdown=math.ceil(service.graceful_seconds) + _ANSWER_SECONDS,
         )
         super().__init__(config)
-        self._service: Service = app.state.service
+        self._service = service
         self._listening, self._ready = _listen(host, port), ready
         name = f"[{host}]" if ":" in host else host
         self._address = f"http://{name}:{self._listening.getsockname()[1]}"
@@ -42,7 +44,7 @@ class Server(uvicorn.Server):
         self.run(sockets=[self._listening])
 
     def stop(self) -> None:
-        """From any thread; `serve_until_stopped` returns within ten seconds."""
+        """From any thread; `serve_until_stopped` returns when what runs is over, or soon after its time to finish is."""
         self._service.stop()
         self.should_exit = True
 
