@@ -128,7 +128,7 @@ def around(stack: Stack, paths: Iterable[Path], folder: Path, times: Times, roun
             combine(stack, SDXL.base, Goal())
         found = combine(stack, SDXL.base, Goal(rank=RANK))
         with times.of("write"):
-            back = publish(found.file, SDXL.base, folder / "made.safetensors", "kohya", "float16")
+            back = publish(found.file, SDXL.base, folder / "made.safetensors", "kohya", "float16", overwrite=True)
         with times.of("weights"):
             distances(back, found.file, SDXL.base)
         with times.of("probe"):

@@ -28,7 +28,7 @@ def die() -> None:
 
 
 def deadly(point: int) -> None:
-    """From here on the `point`-th fsync or rename is the last thing that this process does."""
+    """From here on the `point`-th fsync, rename or link is the last thing that this process does."""
     calls = iter(range(1, 1_000_000))
 
     def counted(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,5 +40,5 @@ def deadly(point: int) -> None:
         return call
 
     os.fsync = counted(os.fsync)
-    for name in ("rename", "replace"):
+    for name in ("rename", "replace", "hardlink_to"):
         setattr(Path, name, counted(getattr(Path, name)))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraloom import dialects, pickled
+from loraloom.atomic import refuse_existing
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
 from loraloom.dialects.metadata import resized
-from loraloom.dialects.publishing import DTYPES, publish, refuse_existing, require_dtype
+from loraloom.dialects.publishing import DTYPES, publish, require_dtype
 from loraloom.dialects.writing import spelled
 from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
@@ -52,7 +53,7 @@ def convert(
     The goal's type is that of every adapter of the new file, without loss unless the goal says how much may be lost.
 
     A pickle is opened in a process of its own. `output` gets its name only after it was read back and has every module. Raises
-    FileError, MatchError, NotSupported where it cannot be done without loss, WriteFailed if something is there already.
+    FileError, MatchError, NotSupported where it cannot be done without loss, Taken if something is there already or appears meanwhile.
     """
     kind = dialects.by_name(dialect)
     require_dtype(dtype)
@@ -70,7 +71,7 @@ def convert(
         worst, lost = rounding(spelled(kind, changed.adapters, found), getattr(torch, name))
         kept = resized(file.metadata, changed.adapters) if goal.type else file.metadata
         made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
-        publish(made, found, output, kind.name, name)
+        publish(made, found, output, kind.name, name, overwrite=overwrite)
     return Converted(
         output,
         found.title,

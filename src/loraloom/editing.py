@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loraloom import dialects
-from loraloom.atomic import forget_leftovers
+from loraloom.atomic import forget_leftovers, make_folder, refuse_existing
 from loraloom.bases import Base
 from loraloom.bases.detect import UNKNOWN, by_family, detect
 from loraloom.combine import part
 from loraloom.dialects import folder
 from loraloom.dialects.fields import check_field
 from loraloom.dialects.metadata import PEFT_CONFIG
-from loraloom.dialects.publishing import refuse_existing
 from loraloom.errors import BaseError, FileError, NothingApplied, SettingsError, WriteFailed, suggestion
 from loraloom.lorafile import Metadata
 from loraloom.rewrite import content_hash, rewrite
@@ -71,8 +70,9 @@ def edit(
     found = tuple(_differences(header.metadata, metadata))
     written = bool(found) or len(cut.names) < len(header.entries) or target != source
     if written:
-        _make_folder(target)
-        rewrite(header, target, metadata, cut.names)
+        make_folder(target.parent)
+        forget_leftovers(target.parent)
+        rewrite(header, target, metadata, cut.names, overwrite=overwrite or target is source)
     return Edited(
         target,
         found,
@@ -106,14 +106,6 @@ def _target(source: Path, output: Path | None, *, overwrite: bool) -> Path:
     if source.is_symlink():
         raise WriteFailed(f"{source}: is a link to {source.resolve()}; name that file to change it, or give a second name for a copy")
     return source
-
-
-def _make_folder(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{target.parent}: could not be made: {error.strerror or error}") from error
-    forget_leftovers(target.parent)
 
 
 def _changed(header: Header, changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -12,6 +12,7 @@ LoraError
 │   ├── Unforeseen         looking at it met a bug of loraloom: this file cannot be used, others can
 │   ├── DialectCannotHold  this dialect has no way to write this adapter
 │   └── WriteFailed        the disk said no; what was there before still is
+│       └── Taken          another file has the name
 ├── MatchError             a file and a base that do not belong together
 │   ├── WrongBase          made for another family, both named
 │   ├── ShapeMismatch      same key, other shape
@@ -28,6 +29,7 @@ LoraError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class LoraError(Exception):
@@ -92,6 +94,14 @@ class DialectCannotHold(FileError):
 
 class WriteFailed(FileError):
     """The disk said no; a file that was there before is untouched."""
+
+
+class Taken(WriteFailed):
+    """Another file has the name and is not to be replaced. `kept` is where finished work lies instead, if any was done."""
+
+    def __init__(self, message: str, *, kept: Path | None = None, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message, fields=fields)
+        self.kept = kept
 
 
 class MatchError(LoraError):

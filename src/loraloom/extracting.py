@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loraloom import dialects
+from loraloom.atomic import refuse_existing
 from loraloom.basefile import BaseFile
 from loraloom.bases import Base
 from loraloom.combine import (
@@ -31,7 +32,7 @@ from loraloom.combine.plot import draw_modules
 from loraloom.combine.probe import Added
 from loraloom.combine.request import Sized
 from loraloom.dialects.metadata import resized
-from loraloom.dialects.publishing import DTYPES, publish, refuse_existing
+from loraloom.dialects.publishing import DTYPES, publish
 from loraloom.errors import SettingsError
 from loraloom.lorafile import LoraFile, Stack
 from loraloom.strength import Strength
@@ -86,13 +87,15 @@ class Extracted:
         """By what it puts out."""
         return max(self.rows, key=lambda row: row.output)
 
-    def plot(self, path: Path) -> None:
-        """A PNG with the error and rank of each module, in the base's order. Raises NotSupported without matplotlib, WriteFailed."""
+    def plot(self, path: Path, *, overwrite: bool = False) -> None:
+        """A PNG with the error and rank of each module, in the base's order. Raises NotSupported without matplotlib, WriteFailed, Taken."""
         errors = {"weights, as written": [row.written for row in self.rows], "output": [row.output for row in self.rows]}
         if self.error:
             errors = {"weights, as combined": [row.error for row in self.rows]} | errors
         title = f"{self.path.name}: {self.method}, {self.dtype}"
-        draw_modules(path, [row.module for row in self.rows], errors, [(row.ranks, row.rank) for row in self.rows], title)
+        draw_modules(
+            path, [row.module for row in self.rows], errors, [(row.ranks, row.rank) for row in self.rows], title, overwrite=overwrite
+        )
 
 
 def extract(
@@ -109,8 +112,8 @@ def extract(
     """Write the stack, which is the request's mix, as one network. `weights` are those of the base, for types that need them.
 
     `output` gets its name only after it was read back and has every module; until the last `on_module` nothing is written.
-    Raises what `combine` raises, SettingsError, also for more than `room` bytes, DialectCannotHold, WriteFailed if something is
-    there already.
+    Raises what `combine` raises, SettingsError, also for more than `room` bytes, DialectCannotHold, WriteFailed, Taken if something is
+    there already or appears meanwhile.
     """
     names = _components(base, output, request, overwrite)
     if request.flatten and request.steps is None:
@@ -119,7 +122,7 @@ def extract(
     _require_room(found, _dtype(request), room)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
     source = of_stack(found.flattened.stack if found.flattened else stack, weights)
-    return _written(found, base, output, request, _dtype(request), warnings, source)
+    return _written(found, base, output, request, _dtype(request), warnings, source, overwrite=overwrite)
 
 
 def extract_difference(
@@ -143,7 +146,7 @@ def extract_difference(
         kind.write_tensors(module.adapter, base.by_target[module.target], base)
 
     found = difference(before, after, request.goal, components=request.components, check=check, on_module=on_module)
-    return _written(found, base, output, request, _dtype(request), found.notes, of_difference(before, after))
+    return _written(found, base, output, request, _dtype(request), found.notes, of_difference(before, after), overwrite=overwrite)
 
 
 def resize(
@@ -163,7 +166,7 @@ def resize(
         more = f", and {count - 1} more" if count > 1 else ""
         left_out = (f"{file.name}: left out, because it fits nothing: {file.unknown[0]}{more}",)
     dtype = DTYPES[request.dtype] if request.dtype else commonest_dtype(file)
-    return _written(found, base, output, request, dtype, (*file.warnings, *left_out), of_stack(stack, weights))
+    return _written(found, base, output, request, dtype, (*file.warnings, *left_out), of_stack(stack, weights), overwrite=overwrite)
 
 
 def _components(base: Base, output: Path, request: CombineRequest, overwrite: bool) -> tuple[str, ...]:
@@ -180,8 +183,18 @@ def _dtype(request: CombineRequest) -> str:
     return DTYPES[request.dtype or ("fp32" if request.goal.exact else "fp16")]
 
 
-def _written(found: Combined, base: Base, output: Path, request: Sized, dtype: str, warnings: tuple[str, ...], source: Added) -> Extracted:
-    flat, back = found.flattened, publish(found.file, base, output, request.dialect, dtype)
+def _written(
+    found: Combined,
+    base: Base,
+    output: Path,
+    request: Sized,
+    dtype: str,
+    warnings: tuple[str, ...],
+    source: Added,
+    *,
+    overwrite: bool,
+) -> Extracted:
+    flat, back = found.flattened, publish(found.file, base, output, request.dialect, dtype, overwrite=overwrite)
     rounded, put_out = distances(back, found.file, base), probed(back, source, base)
     rows = tuple(_row(module, rounded[module.target], put_out[module.target]) for module in found.modules)
     return Extracted(

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloom.atomic import replacing
-from loraloom.errors import NotSupported, WriteFailed
+from loraloom.atomic import make_folder, replacing
+from loraloom.errors import NotSupported
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,11 +27,8 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """The whole file or nothing of it; its folder is made. Raises WriteFailed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{path}: the plot could not be written: {error.strerror or error}") from error
-    with replacing(path) as partial:
+def save(figure: "Figure", path: Path, *, overwrite: bool) -> None:
+    """The whole file or nothing of it; its folder is made. Raises WriteFailed, Taken."""
+    make_folder(path.parent)
+    with replacing(path, overwrite=overwrite) as partial:
         figure.savefig(partial, dpi=110, format="png")

@@ -16,16 +16,18 @@ _CHUNK = 2**20
 Run = tuple[int, int]  # bytes of a file, from and up to
 
 
-def rewrite(header: Header, path: Path, metadata: Mapping[str, str], names: Collection[str] | None = None) -> Path:
+def rewrite(
+    header: Header, path: Path, metadata: Mapping[str, str], names: Collection[str] | None = None, *, overwrite: bool = True
+) -> Path:
     """The file of `header` at `path`, which may be its own place, with this metadata and these of its tensors (None: all).
 
     Names, dtypes, bytes and order stay, and the permissions of what is replaced. Atomic, and compared with the source before it gets
-    its name. Raises WriteFailed, LimitExceeded and BadTensor for metadata that cannot be stored, FileError for a file that is not
-    the one of `header` any more.
+    its name. Raises WriteFailed, Taken without `overwrite`, LimitExceeded and BadTensor for metadata that cannot be stored, FileError
+    for a file that is not the one of `header` any more.
     """
     entries, runs = _layout(header, header.entries.keys() if names is None else names)
     beginning = encode_header(path, entries, metadata)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite=overwrite) as temporary:
         with opened(header.path) as source, temporary.open("xb") as target:
             target.write(beginning)
             for block in _blocks(source, runs):

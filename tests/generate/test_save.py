@@ -53,7 +53,7 @@ def test_a_picture_is_never_written_over_unless_asked(tmp_path):
     assert Image.open(path).info["parameters"] == "first"
     save_png(Image.new("RGB", (8, 8)), path, "second", overwrite=True)
     assert Image.open(path).info["parameters"] == "second"
-    assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a-2.png", "a.png"]  # the second one, kept where the first one stayed
 
 
 def test_numbers_go_on_from_the_highest(tmp_path):

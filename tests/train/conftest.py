@@ -38,7 +38,7 @@ def real_plots() -> None:
 def _plots_of_one_pixel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """matplotlib draws for 0.12 s, which is longer than most runs here; the file is written as ever."""
     if "real_plots" not in request.fixturenames:
-        monkeypatch.setattr("loraloom.train.run.draw_loss", lambda path, *_: plotting.save(Pixel(), path))
+        monkeypatch.setattr("loraloom.train.run.draw_loss", lambda path, *_: plotting.save(Pixel(), path, overwrite=True))
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 
 from loraloom.bases import NANO
 from loraloom.bases.nano.model import load
-from loraloom.errors import SettingsError, TrainingError, WriteFailed
+from loraloom.errors import SettingsError, Taken, TrainingError, WriteFailed
+from loraloom.tensorfile import Header
 from loraloom.train import Progress, TrainConfig, TrainingStopped, checkpoint, train
 
 Job = Callable[..., TrainConfig]
@@ -114,11 +115,29 @@ def test_a_file_that_cannot_be_written_keeps_the_finished_state(job: Job, nano: 
             output.mkdir(exist_ok=True)  # a folder in the file's place
 
     with pytest.raises(WriteFailed, match=r"zvz\.safetensors: the LoRA could not be written: .*--resume tries again"):
-        train(job(steps=2), nano, NANO, progress=in_the_way)
+        train(job(steps=2, overwrite=True), nano, NANO, progress=in_the_way)
     output.rmdir()
     result = train(job(steps=2, resume=True), nano, NANO)
     assert result.steps == 2
     assert result.path.is_file()
+
+
+def test_a_file_that_appears_during_a_run_stays_and_the_run_is_kept_beside_it(job: Job, nano: Any, tmp_path: Path) -> None:
+    output, mark = tmp_path / "out" / "zvz.safetensors", tmp_path / "out" / "zvz-000002.safetensors"
+
+    def in_the_way(progress: Progress) -> None:
+        if progress.stage == "train":
+            output.write_text("another")
+            mark.write_text("another")
+
+    options = {"steps": 4, "save_every": 2, "keep": -1}
+    with pytest.raises(Taken, match=r"zvz\.safetensors is there already.*kept as zvz-2\.safetensors") as caught:
+        train(job(**options), nano, NANO, progress=in_the_way)
+    assert output.read_text() == mark.read_text() == "another"
+    straight = train(job(**options, output=tmp_path / "straight"), nano, NANO)
+    assert caught.value.kept is not None
+    assert Header.read(caught.value.kept).content_hash() == straight.hash
+    assert (tmp_path / "out" / "zvz-000002-2.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ def test_another_machine_is_told(job: Job, nano: Any, monkeypatch: pytest.Monkey
 def test_a_damaged_state_is_an_error_with_advice(job: Job, nano: Any, tmp_path: Path) -> None:
     stop_at(job(**CHANCE), nano, 1)
     (tmp_path / "out" / "zvz.state" / "step-000001" / "state.json").write_text("{")
-    with pytest.raises(TrainingError, match=r"step-000001: the training state is damaged.*--overwrite"):
+    with pytest.raises(TrainingError, match=r"state\.json: is not what the run saved .*--overwrite"):
         train(job(**CHANCE, resume=True), nano, NANO)
     shutil.rmtree(tmp_path / "out" / "zvz.state")
     notes = train(job(steps=1, resume=True), nano, NANO).notes

@@ -18,11 +18,10 @@ from loraloom import dialects
 from loraloom.adapters import IA3
 from loraloom.bases import TINY
 from loraloom.combine import combining
-from loraloom.errors import SettingsError
+from loraloom.errors import SettingsError, Taken
 from loraloom.lorafile import LoraFile
 from loraloom.settings import Settings
 from loraloom.web import limits
-from loraloom.web.answers import Taken
 from loraloom.web.api.models import ErrorAnswer, ExtractJob, ExtractPlaces, ExtractReport, Job, Jobs, Networks
 from loraloom.web.names import NetworkName
 from loraloom.web.shelves import find_shelf, shelves

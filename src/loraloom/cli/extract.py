@@ -93,13 +93,13 @@ def extract(
     )
     with _bar(shown=tuned is not None) as on_module:
         found = session.extract(request, session.new_file(output), live=live, on_module=on_module, overwrite=overwrite)
-    print_extracted(found, "the mix" if tuned is None else "the difference", plot=plot, as_json=as_json)
+    print_extracted(found, "the mix" if tuned is None else "the difference", plot=plot, overwrite=overwrite, as_json=as_json)
 
 
 def require_plot(plot: Path | None, *, overwrite: bool) -> None:
     """Raises before the work what would keep the plot from being drawn after it: a name of another kind, a file there, no matplotlib."""
     from loraloom import plotting
-    from loraloom.dialects.publishing import refuse_existing
+    from loraloom.atomic import refuse_existing
     from loraloom.errors import SettingsError
 
     if plot is None:
@@ -138,10 +138,10 @@ def _bar(*, shown: bool) -> "Iterator[OnModule]":
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
-def print_extracted(found: "Extracted", source: str, *, plot: Path | None, as_json: bool) -> None:
+def print_extracted(found: "Extracted", source: str, *, plot: Path | None, overwrite: bool, as_json: bool) -> None:
     """Where the new file is on stdout, and on stderr what is in it and how far it is from its source; the plot is drawn if asked for."""
     if plot is not None:
-        found.plot(plot)
+        found.plot(plot, overwrite=overwrite)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return

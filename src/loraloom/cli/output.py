@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloom.errors import SettingsError, WriteFailed
-from loraloom.generate.save import make_folder, save_numbered, save_png
+from loraloom.atomic import make_folder, refuse_existing
+from loraloom.errors import SettingsError
+from loraloom.generate.save import save_numbered, save_png
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +24,7 @@ class Output:
     def of(cls, path: Path, *, pictures: int = 1, overwrite: bool = False) -> "Output":
         """A path with an ending is a file, unless a folder of this name is there. Several pictures get `-1`, `-2` after the name.
 
-        Raises SettingsError for another ending than .png, WriteFailed if files are there already or the folder cannot be written.
+        Raises SettingsError for another ending than .png, Taken if files are there already, WriteFailed if the folder cannot be written.
         """
         path = path.expanduser()
         if path.is_dir() or not path.suffix:
@@ -33,9 +34,8 @@ class Output:
             raise SettingsError(f"--output {path}: pictures are saved as .png, which keeps every pixel and the recipe")
         numbered = tuple(path.with_stem(f"{path.stem}-{index + 1}") for index in range(pictures))
         files = (path,) if pictures == 1 else numbered
-        taken = [str(file) for file in files if file.exists()]
-        if taken and not overwrite:
-            raise WriteFailed(f"{taken[0]} is there already and was not touched; give another name, or --overwrite")
+        for file in files:
+            refuse_existing(file, overwrite=overwrite)
         make_folder(path.parent)
         return cls(path.parent, files, overwrite)
 

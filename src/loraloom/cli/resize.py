@@ -35,4 +35,4 @@ def resize(
     require_plot(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or ())
     found = session.resize(file, request, session.new_file(output), overwrite=overwrite)
-    print_extracted(found, "what it was", plot=plot, as_json=as_json)
+    print_extracted(found, "what it was", plot=plot, overwrite=overwrite, as_json=as_json)

@@ -15,11 +15,17 @@ _DOTS = ((plotting.PALE, 11), (plotting.STRONG, 5), (plotting.OTHER, 5))  # colo
 
 
 def draw_modules(
-    path: Path, modules: Sequence[str], errors: Mapping[str, Sequence[float]], ranks: Sequence[tuple[int, int]], title: str
+    path: Path,
+    modules: Sequence[str],
+    errors: Mapping[str, Sequence[float]],
+    ranks: Sequence[tuple[int, int]],
+    title: str,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """A PNG: above the `errors` of each module by name of the error, below its rank before and after. Modules are grouped by their
     component and its large blocks, in the order given. At most three errors; the last is in front. Raises NotSupported without
-    matplotlib, WriteFailed.
+    matplotlib, WriteFailed, Taken.
     """
     figure = plotting.new_figure(11, 6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -37,7 +43,7 @@ def draw_modules(
         axes.grid(visible=True, axis="y", alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     _mark_blocks(above, below, modules)
-    plotting.save(figure, path)
+    plotting.save(figure, path, overwrite=overwrite)
 
 
 def _mark_blocks(above: "Axes", below: "Axes", modules: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from loraloom.atomic import ASIDE, forget_leftovers, sync_folder
+from loraloom.atomic import ASIDE, forget_leftovers, give_name, sync_folder
 from loraloom.bases import Base
 from loraloom.dialects.folder import replace_folder
 from loraloom.dialects.reading import read
@@ -15,10 +15,11 @@ from loraloom.lorafile import LoraFile
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # as commands and requests call them
 
 
-def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) -> LoraFile:
-    """Write `file` beside `output`, whose folder is made, read it back, and rename it; what was read back, in memory of its own.
+def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str, *, overwrite: bool) -> LoraFile:
+    """Write `file` beside `output`, whose folder is made, read it back, and name it; what was read back, in memory of its own.
 
-    Raises DialectCannotHold if the naming does not give every module back, WriteFailed; what was there is untouched then.
+    Raises DialectCannotHold if the naming does not give every module back, WriteFailed; what was there is untouched then. Without
+    `overwrite` that includes what appeared at `output` since the work began: Taken says where the new network is instead.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +28,9 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str) 
             written = write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
             back = read(written, base, force=True)
             _compare(file, back, dialect)
-            if written.is_dir():
+            if not overwrite:
+                give_name(written, output)
+            elif written.is_dir():
                 replace_folder(written, output)
             else:
                 written.replace(output)
@@ -41,12 +44,6 @@ def require_dtype(dtype: str | None) -> None:
     """Raises SettingsError for a name that is not among `DTYPES`; None leaves the choice open."""
     if dtype is not None and dtype not in DTYPES:
         raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
-
-
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Raises WriteFailed if something is there and nobody asked to replace it."""
-    if output.exists() and not overwrite:
-        raise WriteFailed(f"{output} is there already and was not touched; give another name, or overwrite it", fields=("overwrite",))
 
 
 def _compare(made: LoraFile, back: LoraFile, dialect: str) -> None:

@@ -1,14 +1,16 @@
 """The state of a run: enough to go on as if nothing had happened, bit for bit. JSON and safetensors, no pickle.
 
-`NAME.state/step-000100/` holds `state.json`, `adapters.safetensors` (float32, not the published cast) and `optimizer.safetensors`.
-A state is written under another name and renamed when it is complete; only then the one before it goes.
+`NAME.state/step-000100/` holds `state.json`, `adapters.safetensors` (float32, not the published cast), `optimizer.safetensors` and the
+seal of these. A state is written under another name and renamed when it is complete; only then the one before it goes.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,11 +21,13 @@ from loraloom.atomic import is_full, sync_folder
 from loraloom.errors import LoraError, TrainingError, WriteFailed
 from loraloom.lazy import torch
 from loraloom.tensorfile import Header
+from loraloom.train.seal import NAME as SEAL
+from loraloom.train.seal import require_whole, seal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_COMPLETE = re.compile(r"step-(\d+)")
+_COMPLETE = re.compile(r"step-[0-9]{1,18}")
 _FIELDS = ("step", "config", "base", "dataset", "machine", "record", "optimizer")  # in state.json
 _PARTS = {"adapters": "adapters", "moments": "optimizer"}  # file of each set of tensors
 _PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "numpy", "pillow")
@@ -42,6 +46,12 @@ class State:
     adapters: "Mapping[str, Tensor]"  # by "target.field", float32
     moments: "Mapping[str, Tensor]"  # the optimiser's tensors and the average's (`Stepper.taken`)
     optimizer: Mapping[str, Any]  # the optimiser's numbers and the loss scale
+
+    @property
+    def run(self) -> str:
+        """sha256 of what the run is: states of one run have the same."""
+        told = json.dumps([self.config, self.base, self.dataset], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 def machine() -> Mapping[str, str]:
@@ -69,6 +79,7 @@ def save(folder: Path, state: State) -> Path:
         for part, name in _PARTS.items():
             tensorfile.write(partial / f"{name}.safetensors", getattr(state, part), {})
         _write_json(partial / "state.json", _as_json(state))
+        seal(partial, run=state.run, step=state.step)
         sync_folder(partial)
         partial.rename(final)
         sync_folder(folder)
@@ -92,28 +103,35 @@ def _unsaved(final: Path, before: list[Path], error: OSError) -> WriteFailed:
 
 
 def newest(folder: Path) -> State | None:
-    """The newest complete state, or None. Raises TrainingError for one that is damaged."""
+    """The newest complete state, or None. Raises TrainingError that names the file for one that is not what was saved, and says from
+    which other one the run can go on."""
     found = _complete(folder)
     if not found:
         return None
-    fields = _fields(found[-1])
     try:
-        tensors: dict[str, Any] = {part: _tensors(found[-1] / f"{name}.safetensors") for part, name in _PARTS.items()}
-        return State(**fields, **tensors)
+        return _whole(found[-1])
     except (OSError, LoraError) as error:
-        raise _damaged(found[-1], error) from error
+        raise TrainingError(f"{error}. {_instead(found)}") from error
 
 
-def _fields(state: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((state / "state.json").read_text(encoding="utf-8"))
-        return {name: found[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(state, error) from error
+def _whole(path: Path) -> State:
+    step = _step(path)
+    run = require_whole(path, step)
+    fields = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    tensors: dict[str, Any] = {part: _tensors(path / f"{name}.safetensors") for part, name in _PARTS.items()}
+    state = State(**{name: fields[name] for name in _FIELDS}, **tensors)
+    if state.run != run or state.step != step:
+        raise TrainingError(f"{path}: state.json and {SEAL} are of different runs")
+    return state
 
 
-def _damaged(state: Path, error: Exception) -> TrainingError:
-    return TrainingError(f"{state}: the training state is damaged ({error}); start anew with --overwrite")
+def _instead(found: list[Path]) -> str:
+    """What to do where the newest of these states is damaged."""
+    for older in reversed(found[:-1]):
+        with suppress(OSError, LoraError):
+            _whole(older)
+            return f"{older.name} is whole: delete {found[-1].name}, and --resume goes on from there"
+    return "No other state is there, so the run cannot go on: put the file back, or start again with --overwrite"
 
 
 def exists(folder: Path) -> bool:
@@ -133,8 +151,8 @@ def remove(folder: Path) -> None:
 def check_same_run(folder: Path, saved: State, *, config: Mapping[str, Any], base: str, dataset: str) -> None:
     """Raises TrainingError naming both values where the state is of another run."""
     advice = "use the options it began with, or start anew with --overwrite"
-    for name, now in config.items():
-        before = saved.config.get(name)
+    for name in dict.fromkeys((*config, *saved.config)):
+        before, now = saved.config.get(name), config.get(name)
         if before != now:
             raise TrainingError(f"{folder} was begun with {name} = {before!r}, this run has {now!r}; {advice}")
     for name, before, now in (("base model", saved.base, base), ("pictures and captions", saved.dataset, dataset)):
@@ -153,8 +171,11 @@ def _complete(folder: Path) -> list[Path]:
     """Oldest first."""
     if not folder.is_dir():
         return []
-    found = {path: int(match[1]) for path in folder.iterdir() if (match := _COMPLETE.fullmatch(path.name))}
-    return sorted(found, key=found.__getitem__)
+    return sorted((path for path in folder.iterdir() if _COMPLETE.fullmatch(path.name)), key=_step)
+
+
+def _step(state: Path) -> int:
+    return int(state.name.removeprefix("step-"))
 
 
 def _drop(state: Path) -> None:

@@ -36,6 +36,11 @@ class Paths:
         return self.beside(".state")
 
     @property
+    def lock(self) -> Path:
+        """Held by the run while it lasts."""
+        return self.output.with_name(f".{self.output.stem}.lock")
+
+    @property
     def log(self) -> Path:
         return self.beside(".log.jsonl")
 

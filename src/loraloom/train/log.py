@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from loraloom.atomic import is_full, replacing
 from loraloom.errors import WriteFailed
 
@@ -87,14 +89,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _kept(path: Path, step: int) -> Iterator[Entry | Look]:
-    """The log up to `step`; a line that was cut short ends it."""
+    """The log up to `step`; a line that was cut short, or is none of ours, ends it."""
     if not path.exists():
         return
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             found = json.loads(text)
-            line = Entry(**found) if "loss" in found else Look(**found)
-        except (ValueError, TypeError):
+            line: Entry | Look = msgspec.convert(found, Entry if "loss" in found else Look)
+        except (ValueError, TypeError, RecursionError):  # msgspec's ValidationError is a ValueError
             return
         if line.step > step:
             return

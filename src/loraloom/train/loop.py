@@ -6,12 +6,12 @@ The base's weights are never changed: gradients go to the adapters alone, and ev
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from tempfile import TemporaryFile
 from typing import Any
 
 from loraloom import dialects
+from loraloom.atomic import make_folder
 from loraloom.bases import Base
-from loraloom.errors import SettingsError, WriteFailed
+from loraloom.errors import SettingsError
 from loraloom.lorafile import LoraFile
 from loraloom.strength import is_text_encoder
 from loraloom.train import checkpoint, precision
@@ -24,8 +24,9 @@ from loraloom.train.config import ResolvedConfig, TrainConfig
 from loraloom.train.dataset import Dataset
 from loraloom.train.dropout import Dropout
 from loraloom.train.facts import brief
-from loraloom.train.identity import Identity, Paths
+from loraloom.train.identity import Identity
 from loraloom.train.interrupt import Wishes, listening
+from loraloom.train.lock import held
 from loraloom.train.log import RunLog
 from loraloom.train.loss import Process
 from loraloom.train.networks import Networks
@@ -33,7 +34,7 @@ from loraloom.train.odd import odd_captions
 from loraloom.train.optimizers.course import told
 from loraloom.train.optimizers.make import make
 from loraloom.train.optimizers.state import check_that_it_survives
-from loraloom.train.preflight import Known, Preflight, preflight, sides
+from loraloom.train.preflight import Known, Preflight, preflight, sides, state_unasked
 from loraloom.train.presets import PRESETS
 from loraloom.train.rates import parameter_groups
 from loraloom.train.recompute import recomputed
@@ -88,13 +89,22 @@ def train(
             notes(f"no sample pictures while the base is held as {job.base_dtype}")
     elif job.sample_prompts and draw is None:
         notes("no sample pictures: nothing here can draw them")
-    _make_room(paths)
+    make_folder(paths.output.parent)
+    with held(paths.lock):
+        return _run(config, checked, seen, notes, tell, draw, stop)
+
+
+def _run(
+    config: TrainConfig, checked: Preflight, seen: View, notes: Notes, tell: Report, draw: Draw | None, stop: Callable[[], bool] | None
+) -> TrainResult:
+    """The run itself, alone with what it writes. What another run may have left since the job was looked at is asked for again."""
     from loraloom.train.trainable import frozen  # a torch module: loads torch
 
-    identity = Identity.of(job, seen, dataset.fingerprint)
+    job, paths, base = checked.job, checked.paths, checked.base
+    identity = Identity.of(job, seen, checked.dataset.fingerprint)
     networks = Networks(job, base, paths, identity.session)
-    for taken in networks.taken():
-        raise taken
+    for problem in (*networks.taken(), *state_unasked(job, paths)):
+        raise problem
     saved = _saved(networks, identity, notes)
     hold(seen, job, {item.kind for item in checked.planned})
     with frozen(seen), recomputed(seen, job.components) if job.checkpointing else nullcontext():
@@ -110,15 +120,6 @@ def train(
         run = Run(job, stepper, paths, identity, networks, log, record, validation, notes, tell, wishes, step, draw)
         with listening(wishes), kept_memory():
             return run.run(lambda: stop is not None and stop())
-
-
-def _make_room(paths: Paths) -> None:
-    folder = paths.output.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise WriteFailed(f"{folder}: cannot be written to: {error.strerror or error}; choose another --output") from error
 
 
 def _saved(networks: Networks, identity: Identity, notes: Notes) -> State | None:

@@ -10,7 +10,7 @@ from loraloom import dialects
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.dialects.publishing import publish
-from loraloom.errors import DialectCannotHold, LoraError, SettingsError, WriteFailed
+from loraloom.errors import DialectCannotHold, LoraError, SettingsError, Taken, WriteFailed
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 from loraloom.train.config import ResolvedConfig
@@ -28,19 +28,24 @@ class Networks:
     session: str = ""  # ss_session_id: files that say it are ours; empty while it is not known, then nothing is
 
     def write(self, adapters: Mapping[Target, Adapter], told: Mapping[str, str], mark: str = "") -> tuple[Path, ...]:
-        """One file for each dialect. Raises WriteFailed, DialectCannotHold; what was there is untouched then."""
+        """One file for each dialect. Raises WriteFailed, DialectCannotHold; what was there is untouched then. A name that another file
+        took since the run began stays that file's: Taken says so when every dialect is written, each under the name that it got."""
         file = LoraFile(adapters, {**told, "ss_session_id": self.session}, self.base.family)
-        written = self.of(mark)
-        for dialect, path in zip(self.job.dialects, written, strict=True):
+        taken: list[Taken] = []
+        for dialect, path in zip(self.job.dialects, self.of(mark), strict=True):
             try:
-                publish(file, self.base, path, dialect, self.job.dtype)
+                publish(file, self.base, path, dialect, self.job.dtype, overwrite=self.job.overwrite or self._ours(path, None))
+            except Taken as error:
+                taken.append(error)
             except WriteFailed as error:
                 reason = error.__cause__ if isinstance(error.__cause__, OSError) else None
                 why = (reason.strerror if reason else None) or str(reason or error)
                 raise WriteFailed(
                     f"{path}: the LoRA could not be written: {why}; the training state is kept, --resume tries again"
                 ) from error
-        return written
+        if taken:
+            raise Taken("; ".join(map(str, taken)), kept=taken[0].kept, fields=taken[0].fields)
+        return self.of(mark)
 
     def has(self, mark: str, step: int) -> bool:
         """Whether these files are there already, of this run after this step."""

@@ -22,4 +22,4 @@ def draw_loss(path: Path, log: RunLog, title: str) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    plotting.save(figure, path)
+    plotting.save(figure, path, overwrite=True)

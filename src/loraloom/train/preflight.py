@@ -9,7 +9,7 @@ from pathlib import Path
 from loraloom.bases import Base
 from loraloom.errors import LoraError, SettingsError
 from loraloom.lazy import torch
-from loraloom.train import checkpoint, estimate, warmstart
+from loraloom.train import checkpoint, estimate, lock, warmstart
 from loraloom.train.chance import generator
 from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
 from loraloom.train.dataset import Dataset, read_dataset
@@ -112,6 +112,7 @@ def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: 
         partial(check_dialects, job.dialects),
         partial(check_that_it_survives, job, _device()),
         partial(warmstart.opened, job, base),
+        partial(lock.require_free, paths.lock),
     ):
         try:
             check()
@@ -123,6 +124,11 @@ def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: 
             yield SettingsError(f"{path} is a {'file' if is_folder else 'folder'}, which the run does not replace; choose another --output")
     if not job.resume:  # which knows its own files, but only when it has read everything
         yield from Networks(job, base, paths).taken()
+    yield from state_unasked(job, paths)
+
+
+def state_unasked(job: ResolvedConfig, paths: Paths) -> Iterator[SettingsError]:
+    """An interrupted run that the job says nothing of: it is neither gone on with nor dropped."""
     if checkpoint.exists(paths.state) and not (job.resume or job.overwrite):
         yield SettingsError(
             f"{paths.state} holds an interrupted run: go on with it with --resume, or start anew with --overwrite, which drops it"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loraloom.errors import LoraError, NotSupported, WriteFailed
+from loraloom.errors import LoraError, NotSupported, Taken, WriteFailed
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 from loraloom.train import checkpoint, networks, overfit
@@ -150,7 +150,7 @@ class Run:
         """The LoRAs beside the state: made where they are not there yet, the oldest dropped."""
         mark = networks.at(self.step)
         if self.job.keep and self.step % self.job.save_every == 0 and self.step < self.job.steps and not self.networks.has(mark, self.step):
-            self._write(mark)
+            self._write_aside(mark)
         self._keep_best()
         if self.job.keep:
             self.networks.drop_old(self.step)
@@ -158,7 +158,7 @@ class Run:
     def _keep_best(self) -> None:
         best = self.record.best
         if self.job.keep_best and best is not None and best.step == self.step and not self.networks.has(networks.BEST, self.step):
-            self._write(networks.BEST)
+            self._write_aside(networks.BEST)
 
     def _draw(self) -> None:
         if self.draw is None or not self.job.sample_prompts:
@@ -201,6 +201,13 @@ class Run:
             now=time.time(),
         )
         return self.networks.write(self.stepper.published(), told, mark)
+
+    def _write_aside(self, mark: str) -> None:
+        """A LoRA beside the one of the end. Where another file took its name it has another one, which is no reason to lose the run."""
+        try:
+            self._write(mark)
+        except Taken as error:
+            self.notes(str(error))
 
     def _publish(self) -> TrainResult:
         """The state is complete on the disk here: if writing fails, --resume tries only that again."""

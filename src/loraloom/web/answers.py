@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from loraloom.combine import CombineRequest
-from loraloom.errors import LoraError, PromptError, WriteFailed
+from loraloom.errors import LoraError, PromptError, Taken, WriteFailed
 from loraloom.generate.request import ImageRequest
 from loraloom.web.api.models import ErrorAnswer, Mistake
 from loraloom.web.headers import HEADERS
@@ -39,10 +39,6 @@ class WrongRequest(LoraError):
     def __init__(self, error: LoraError, request: Wish) -> None:
         super().__init__(str(error))
         self.kind, self.mistake = type(error).__name__, mistake_of(error, request)
-
-
-class Taken(LoraError):
-    """The name for a new file is that of another."""
 
 
 # The first that fits counts; any other LoraError is a mistake in the request.

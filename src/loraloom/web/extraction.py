@@ -53,7 +53,7 @@ class ExtractTask(Task):
         try:
             found = session.extract(request, self._path, overwrite=request.overwrite, on_module=self._advance, room=limits.NETWORK_BYTES)
         except WriteFailed as error:
-            raise WriteFailed(self._without_folder(error), fields=error.fields) from error
+            raise type(error)(self._without_folder(error), fields=error.fields) from error
         self.notes = found.warnings
         try:
             self.item = self._shelve(self._path)

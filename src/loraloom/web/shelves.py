@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.errors import SettingsError, suggestion
+from loraloom.errors import SettingsError, Taken, suggestion
 from loraloom.newfile import SUFFIX, writable_folders
 from loraloom.settings import Settings
-from loraloom.web.answers import Taken
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import tomlkit
 from pydantic import ValidationError
 
-from loraloom.atomic import replacing
-from loraloom.errors import SettingsError, WriteFailed
+from loraloom.atomic import make_folder, refuse_existing, replacing
+from loraloom.errors import SettingsError
 from loraloom.train.config.adapters import WHICH_ADAPTERS
 from loraloom.train.config.jobfile import ENDINGS
 from loraloom.train.config.option import MayBePath
@@ -24,13 +24,12 @@ _WIDTH = 118
 
 
 def save_config(job: ResolvedConfig, path: Path, *, given: Collection[str] = (), overwrite: bool = False) -> Path:
-    """Write it as .toml with comments, or .json without; raises SettingsError for another ending, WriteFailed. `given` are the fields
-    that the job's maker said: a warm start takes rank and type from its file where nobody did."""
+    """Write it as .toml with comments, or .json without; raises SettingsError for another ending, Taken, WriteFailed. `given` are the
+    fields that the job's maker said: a warm start takes rank and type from its file where nobody did."""
     path = path.expanduser()
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"{path}: a job is written as a .toml or .json file")
-    if path.exists() and not overwrite:
-        raise WriteFailed(f"{path} is there already and was not touched; give another name, or overwrite it", fields=("overwrite",))
+    refuse_existing(path, overwrite=overwrite)
     values = _values(job, path.resolve().parent)
     idle = _idle(values) | (WHICH_ADAPTERS if job.warm_start is not None and not WHICH_ADAPTERS & set(given) else set())
     text = (
@@ -38,11 +37,8 @@ def save_config(job: ResolvedConfig, path: Path, *, given: Collection[str] = (),
         if path.suffix.lower() == ".toml"
         else _json({name: value for name, value in values.items() if name not in idle and value is not None})
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{path.parent}: cannot be made: {error.strerror or error}") from error
-    with replacing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+    make_folder(path.parent)
+    with replacing(path, overwrite=overwrite) as temporary, temporary.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
