@@ -95,7 +95,7 @@ def _kept(path: Path, step: int) -> Iterator[Entry | Look]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             found = json.loads(text)
-            line: Entry | Look = msgspec.convert(found, Entry if "loss" in found else Look)
+            line = msgspec.convert(found, Entry) if "loss" in found else msgspec.convert(found, Look)
         except (ValueError, TypeError, RecursionError):  # msgspec's ValidationError is a ValueError
             return
         if line.step > step:
