@@ -14,7 +14,13 @@ from loraloom.errors import LoraError, NotSupported
 from loraloom.web.api.models import ExtractRequest
 
 SOURCE = Path(loraloom.__file__).parent
-EXTRACTING = [*SOURCE.glob("combine/**/*.py"), *SOURCE.glob("dialects/**/*.py"), *SOURCE.glob("session/*.py"), SOURCE / "extracting.py"]
+EXTRACTING = [
+    *SOURCE.glob("combine/**/*.py"),
+    *SOURCE.glob("dialects/**/*.py"),
+    *SOURCE.glob("session/*.py"),
+    SOURCE / "extracting.py",
+    SOURCE / "atomic.py",
+]
 SHARED = [*EXTRACTING, *SOURCE.glob("catalogue/*.py"), *SOURCE.glob("generate/**/*.py"), SOURCE / "editing.py"]
 COMMANDS = [command.callback for command in app.registered_commands if command.callback]
 

@@ -44,7 +44,8 @@ class Networks:
                     f"{path}: the LoRA could not be written: {why}; the training state is kept, --resume tries again"
                 ) from error
         if taken:
-            raise Taken("; ".join(map(str, taken)), kept=taken[0].kept, fields=taken[0].fields)
+            first, *_ = taken
+            raise Taken("; ".join(map(str, taken)), kept=first.kept, fields=first.fields)
         return self.of(mark)
 
     def has(self, mark: str, step: int) -> bool:
