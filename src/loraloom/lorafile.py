@@ -1,5 +1,6 @@
 """The nouns that every room passes on: a network (all adapters of one file), a stack of them, a mix."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,9 @@ class LoraFile:
 
     @property
     def name(self) -> str:
-        return self.path.stem if self.path else self.metadata.get("ss_output_name", "unnamed")
+        """What messages and recipes call it: one line that can be written, with � for line ends and for bytes that are no text."""
+        found = os.fsencode(self.path.stem).decode("utf-8", "replace") if self.path else self.metadata.get("ss_output_name", "unnamed")
+        return "�".join(found.splitlines())
 
     @property
     def nbytes(self) -> int:

@@ -20,6 +20,7 @@ import sys
 
 import typer
 
+from loraloom.cli import terminal
 from loraloom.cli.check import check
 from loraloom.cli.convert import convert
 from loraloom.cli.edit import edit
@@ -74,7 +75,7 @@ def _loraloom(
     if version:
         from loraloom import __version__
 
-        print(f"loraloom {__version__}")
+        terminal.out(f"loraloom {__version__}")
         raise typer.Exit
 
 
@@ -96,13 +97,14 @@ app.command()(serve)
 def main() -> None:
     """The program `loraloom`: runs the command and leaves with one of the exit codes above."""
     _quieten()
-    try:
-        app()
-    except LoraError as error:
-        print(f"loraloom: {error}{_options(error)}", file=sys.stderr)
-        sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with terminal.guarded():
+        try:
+            app()
+        except LoraError as error:
+            terminal.err(f"loraloom: {error}{_options(error)}")
+            sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def exit_code(error: LoraError) -> int:

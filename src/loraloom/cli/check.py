@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json
+from loraloom.cli import options, terminal
 
 if TYPE_CHECKING:
     from loraloom.catalogue.inspecting import Fit
@@ -36,7 +35,7 @@ def check(
 
     fit = Session(lora_folders=lora_folder or ()).fit(file, base, strict=strict)
     if as_json:
-        print_json(_document(fit))
+        terminal.out_json(_document(fit))
     else:
         _print(fit)
     if code := EXIT_CODES[fit.verdict]:

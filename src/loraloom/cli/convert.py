@@ -1,14 +1,13 @@
 """`loraloom convert`: the same network in another naming, type or precision."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes
 
 if TYPE_CHECKING:
     from loraloom.converting import Converted
@@ -44,10 +43,10 @@ def convert(
     target = Path(output).expanduser() if by_name(dialect).folder else session.new_file(output)
     found = session.convert(file, target, dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
-        print_json(asdict(found) | {"path": str(found.path)})
+        terminal.out_json(asdict(found) | {"path": str(found.path)})
         return
-    print(found.path)
-    print(_summary(found), file=sys.stderr)
+    terminal.out(terminal.line(found.path))
+    terminal.err(_summary(found))
     print_notes(found.warnings)
     if found.left_out:
         more = f", and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""

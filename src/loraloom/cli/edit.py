@@ -1,14 +1,13 @@
 """`loraloom edit`: other metadata for a file, or a part of its modules alone."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes
 
 if TYPE_CHECKING:
     from loraloom.editing import Edited
@@ -63,11 +62,11 @@ def edit(
     found = session.edit(file, target, changes=changes, only=parts, base=base, overwrite=overwrite)
     if as_json:
         changed = [change._asdict() for change in found.changes]
-        print_json(asdict(found) | {"path": str(found.path), "changes": changed})
+        terminal.out_json(asdict(found) | {"path": str(found.path), "changes": changed})
         return
-    print(found.path)
+    terminal.out(terminal.line(found.path))
     for line in _summary(found):
-        print(line, file=sys.stderr)
+        terminal.err(line)
     print_notes(found.warnings)
     if found.unknown:
         more = f", and {len(found.unknown) - 1} more" if len(found.unknown) > 1 else ""
@@ -97,10 +96,10 @@ def _changes(named: dict[str, str], given: list[str], out: list[str]) -> dict[st
 
 def _show(metadata: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
-        print_json(dict(metadata))
+        terminal.out_json(dict(metadata))
         return
     for key, value in metadata.items():
-        print(f"{_short(key)} = {_short(value)}")
+        terminal.out(f"{_short(key)} = {_short(value)}")
 
 
 def _summary(found: "Edited") -> Iterator[str]:
@@ -120,7 +119,5 @@ def _summary(found: "Edited") -> Iterator[str]:
 
 def _short(value: str) -> str:
     """A stranger's text on one line."""
-    from loraloom.cli.page import plain
-
-    text = " ".join(plain(value).split())
+    text = " ".join(terminal.clean(value).split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(value):,} characters)"

@@ -1,6 +1,5 @@
 """`loraloom extract`: a mix of networks, or what turns one checkpoint into another, as one new file."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes
 
 if TYPE_CHECKING:
     from loraloom.combine import OnModule
@@ -128,10 +127,11 @@ def _arguments(mix: str | None, output: str | None, tuned: str | None) -> tuple[
 @contextmanager
 def _bar(*, shown: bool) -> "Iterator[OnModule]":
     """The modules that are done, on stderr; nothing where stderr is not a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from loraloom.cli.screen import Screen
+
+    console = Screen(on_stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task("comparing modules", total=None)
@@ -143,12 +143,12 @@ def print_extracted(found: "Extracted", source: str, *, plot: Path | None, overw
     if plot is not None:
         found.plot(plot, overwrite=overwrite)
     if as_json:
-        print_json(asdict(found) | {"path": str(found.path)})
+        terminal.out_json(asdict(found) | {"path": str(found.path)})
         return
-    print(found.path)
-    print(_summary(found, source), file=sys.stderr)
+    terminal.out(terminal.line(found.path))
+    terminal.err(_summary(found, source))
     if plot is not None:
-        print(f"plot: {plot}", file=sys.stderr)
+        terminal.err(f"plot: {terminal.line(plot)}")
     print_notes(found.warnings)
 
 

@@ -1,7 +1,6 @@
 """`loraloom generate`: pictures from a prompt."""
 
 import base64
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes, progress_bar
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes, progress_bar
 from loraloom.errors import NotFound
 
 if TYPE_CHECKING:
@@ -94,10 +93,11 @@ def generate(
             drawn = session.generate(request, on_step, save)
     finally:  # what was finished before a mistake or Ctrl-C is on the disk: say where
         if not as_json:
-            print(*paths, sep="\n", end="\n" if paths else "")
+            for path in paths:
+                terminal.out(terminal.line(path))
     seconds = time.perf_counter() - started
     if as_json:
-        print_json(_document(drawn, paths, seconds))
+        terminal.out_json(_document(drawn, paths, seconds))
     else:
         _print_networks(drawn[0])
         print_notes(note for picture in drawn for note in picture.notes)
@@ -117,17 +117,17 @@ def _explain(explained: "Explained", *, as_json: bool) -> None:
     report, style = explained.report, explained.style
     if as_json:
         document = {"base": explained.model, "style": asdict(style), "report": asdict(report) if report else None, "notes": explained.notes}
-        print_json(document)
+        terminal.out_json(document)
         return
     guidance = "" if style.guidance is None else f", guidance {style.guidance:g}"
-    print(f"{explained.model}: {style.steps} steps{guidance}")
-    print(report.details if report else "no LoRAs in the prompt")
+    terminal.out(f"{terminal.line(explained.model)}: {style.steps} steps{guidance}")
+    terminal.out(report.details if report else "no LoRAs in the prompt")
     print_notes(explained.notes)
 
 
 def _print_networks(picture: "Picture") -> None:
     for network in picture.report.networks if picture.report else ():
-        print(f"{network.name}: {network.summary}", file=sys.stderr)
+        terminal.err(f"{terminal.line(network.name)}: {network.summary}")
 
 
 def _document(drawn: "Sequence[Picture]", paths: list[Path], seconds: float) -> dict[str, Any]:

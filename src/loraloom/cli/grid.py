@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes, progress_bar
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes, progress_bar
 from loraloom.errors import SettingsError
 
 
@@ -63,9 +63,9 @@ def grid(
         sheet = session.grid(request, on_step)
     path = place.save(sheet.image, sheet.request.model_dump_json(), title="grid", key="loraloom")
     if as_json:
-        print_json({"path": str(path.resolve()), "request": sheet.request.model_dump(mode="json"), "notes": sheet.notes})
+        terminal.out_json({"path": str(path.resolve()), "request": sheet.request.model_dump(mode="json"), "notes": sheet.notes})
     else:
-        print(path)
+        terminal.out(terminal.line(path))
         print_notes(sheet.notes)
 
 

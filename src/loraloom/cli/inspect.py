@@ -1,14 +1,12 @@
 """`loraloom inspect`: what a file is, from its header."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json
+from loraloom.cli import options, terminal
 
 if TYPE_CHECKING:
     from loraloom.catalogue.inspecting import Inspection, Training
@@ -50,15 +48,17 @@ def inspect(
             first = first or error
             documents.append({"name": name, "error": str(error)})
             if not as_json:
-                print(f"loraloom: {error}", file=sys.stderr)
+                terminal.err(f"loraloom: {error}")
             continue
         documents.append(_document(found, keys=keys))
         if not as_json:
-            print(end="\n" if place else "")
+            if place:
+                terminal.out()
             _print(found, keys=keys)
-            print(end=f"{written}\n" if written else "")
+            if written:
+                terminal.out(terminal.line(written))
     if as_json:
-        print_json(documents)
+        terminal.out_json(documents)
     if first:
         from loraloom.cli import exit_code
 
@@ -181,8 +181,6 @@ def _print_doubts(page: "Page", found: "Inspection") -> None:
 
 
 def _print_keys(found: "Inspection") -> None:
-    from loraloom.cli.page import plain
-
     for key in found.keys:
         where = f"{key.type} {key.target}" if key.type else f"unused: {key.reason}"
-        print(plain(f"{key.name}  {key.dtype} {list(key.shape)}  {where}"))
+        terminal.out(terminal.line(f"{key.name}  {key.dtype} {list(key.shape)}  {where}"))

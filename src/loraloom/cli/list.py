@@ -1,14 +1,13 @@
 """`loraloom list`: the LoRAs of the library. Headers only."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json, print_notes
+from loraloom.cli import options, terminal
+from loraloom.cli.show import print_notes
 
 if TYPE_CHECKING:
     from loraloom.catalogue import Catalogue, Facts, Item
@@ -33,24 +32,22 @@ def list_loras(
     catalogue.complete()
     shown = [(item, catalogue.facts(item)) for item in catalogue.search(" ".join(words or ()), family=family, type=type)]
     if as_json:
-        print_json([_entry(catalogue, item, facts) for item, facts in shown])
+        terminal.out_json([_entry(catalogue, item, facts) for item, facts in shown])
     elif shown:
         _print_table(shown)
     else:
         where = ", ".join(str(folder) for folder in catalogue.folders) or "no folder; give one with --lora-folder or in the settings"
-        print(f"no LoRAs in {where}" if not catalogue.items else f"none of {len(catalogue.items)} LoRAs is like this", file=sys.stderr)
+        terminal.err(f"no LoRAs in {where}" if not catalogue.items else f"none of {len(catalogue.items)} LoRAs is like this")
     if catalogue.index.problem:
         print_notes([catalogue.index.problem])
 
 
 def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from loraloom.cli.page import size
+    from loraloom.cli.screen import Screen, cell
 
-    # Names and metadata are strangers' text: `Text` takes brackets as they are, never as markup.
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("name", "base", "type", "triggers"):
         table.add_column(title, overflow="fold")
@@ -58,9 +55,9 @@ def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
     table.add_column("where", overflow="fold", style="dim")
     for item, facts in shown:
         kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
-        middle = Text(facts.problem, style="red") if facts.problem else Text(_few(facts.triggers))
-        table.add_row(Text(item.name), Text(facts.title), Text(kinds), middle, size(item.size), Text(_home(item.path.parent)))
-    Console(soft_wrap=False).print(table)
+        middle = cell(facts.problem, "red") if facts.problem else cell(_few(facts.triggers))
+        table.add_row(cell(item.name), cell(facts.title), cell(kinds), middle, size(item.size), cell(_home(item.path.parent)))
+    Screen().print(table)
 
 
 def _few(words: tuple[str, ...]) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from loraloom.catalogue.inspecting import Share, Spread
+from loraloom.cli.screen import Screen
+from loraloom.cli.terminal import clean, line
 
 STYLES = {"certain": "green", "likely": "yellow", "cannot tell": "red", "whole": "green", "partly": "yellow", "not": "red"}
 _SHOWN = 10  # reasons, of any number
@@ -17,7 +18,7 @@ class Page:
     """Collects lines and prints them at once. All texts are taken as they are: no markup, nothing that steers a terminal."""
 
     def __init__(self, heading: str, beside: str) -> None:
-        self._title = Text.assemble((plain(heading), "bold"), ("   " + plain(beside), "dim"))
+        self._title = Text.assemble((line(heading), "bold"), ("   " + line(beside), "dim"))
         self._grid = Table.grid(padding=(0, 2))
         self._grid.add_column(style="dim", no_wrap=True)
         self._grid.add_column(overflow="fold")
@@ -25,20 +26,15 @@ class Page:
 
     def line(self, name: str, *parts: str | tuple[str, str]) -> None:
         """One line of texts, each alone or with its style; empty ones are left out. A name is printed once for lines that follow."""
-        text = Text.assemble(*((plain(part), "") if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts))
+        text = Text.assemble(*((clean(part), "") if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts))
         if text.plain.strip():
             self._grid.add_row("" if name == self._last else name, text)
             self._last = name
 
     def print(self) -> None:
-        console = Console()
+        console = Screen()
         console.print(self._title, overflow="fold")
         console.print(Padding(self._grid, (0, 0, 0, 2)))
-
-
-def plain(text: str) -> str:
-    """A stranger's text without what steers a terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 
 def joined(*parts: str) -> str:

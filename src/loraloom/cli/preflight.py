@@ -1,9 +1,8 @@
 """A run as it will be, before it begins: as a page, or as JSON."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloom.cli.page import Page, joined, size
 
@@ -13,8 +12,9 @@ if TYPE_CHECKING:
 _SHOWN = 6  # buckets, of any number
 
 
-def as_json(facts: "Facts") -> str:
-    return json.dumps(asdict(facts) | {"epochs": facts.epochs, "ready": not facts.problems}, default=str, indent=2)
+def document(facts: "Facts") -> dict[str, Any]:
+    """The run as JSON has it."""
+    return asdict(facts) | {"epochs": facts.epochs, "ready": not facts.problems}
 
 
 def show(facts: "Facts") -> None:

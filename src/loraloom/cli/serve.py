@@ -1,13 +1,11 @@
 """`loraloom serve`: the web page and the HTTP APIs."""
 
-import logging
-import sys
 import webbrowser
 from typing import Annotated
 
 import typer
 
-from loraloom.cli import options
+from loraloom.cli import options, terminal
 from loraloom.errors import SettingsError
 
 
@@ -46,13 +44,13 @@ def serve(
     from loraloom.web.access import Access
     from loraloom.web.service import Service
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s: %(message)s")
+    terminal.log_to_stderr()
     place = "0.0.0.0" if listen else host
     access = Access.of(host=place, auth=api_auth, insecure=insecure, hosts=allow_host or (), origins=allow_origin or ())
     service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()), graceful_timeout)
 
     def ready(address: str) -> None:
-        print(f"loraloom serves {address}  (API: {address}/docs; Ctrl-C ends)", flush=True)
+        terminal.out(f"loraloom serves {address}  (API: {address}/docs; Ctrl-C ends)")
         if open_page:
             webbrowser.open(address)
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli import options
-from loraloom.cli.show import print_json
+from loraloom.cli import options, terminal
 
 if TYPE_CHECKING:
     from loraloom.settings import Settings
@@ -47,17 +46,17 @@ def _show(current: "Settings", name: str | None, *, as_json: bool) -> None:
     fixed = current.fixed()
     if as_json:
         shown = values if name is None else {name: values[name]}
-        print_json({"values": shown, "fixed": [each for each in fixed if each in shown], "file": str(settings_file())})
+        terminal.out_json({"values": shown, "fixed": [each for each in fixed if each in shown], "file": str(settings_file())})
     elif name is not None:
-        print(_plain(values[name]))
+        terminal.out(terminal.line(_plain(values[name])))
     else:
         _print_table(values, fixed, current.model_fields_set, settings_file())
 
 
 def _print_table(values: dict[str, Any], fixed: tuple[str, ...], given: set[str], file: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from loraloom.cli.screen import Screen, cell
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("setting", "value"):
@@ -65,8 +64,8 @@ def _print_table(values: dict[str, Any], fixed: tuple[str, ...], given: set[str]
     table.add_column("from", overflow="fold", style="dim")
     for name, value in values.items():
         source = f"LORALOOM_{name.upper()}" if name in fixed else str(file) if name in given else "default"
-        table.add_row(name, Text(_plain(value)), Text(source))
-    Console(soft_wrap=False).print(table)
+        table.add_row(name, cell(_plain(value)), cell(source))
+    Screen().print(table)
 
 
 def _plain(value: Any) -> str:

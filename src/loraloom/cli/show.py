@@ -1,11 +1,11 @@
-"""What commands have in common in front of a person: the progress bar, notes, JSON."""
+"""What commands have in common in front of a person: the progress bar and notes."""
 
-import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from loraloom.cli import terminal
 
 if TYPE_CHECKING:
     from loraloom.generate.draw import Progress
@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bar(opening: str) -> "Iterator[Callable[[Progress], None]]":
     """A bar on stderr with rate and time left, gone when it is done; nothing where stderr is not a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    from loraloom.cli.screen import Screen
+
+    console = Screen(on_stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(opening, total=None, pace="")
 
@@ -32,11 +39,7 @@ def progress_bar(opening: str) -> "Iterator[Callable[[Progress], None]]":
 
 def print_notes(notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr)
-
-
-def print_json(document: Any) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=2))
+        terminal.err(f"note: {note}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """`loraloom train PICTURES`: a folder of pictures in, a LoRA out."""
 
 import inspect
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import typer
 
+from loraloom.cli import terminal
 from loraloom.newfile import new_file
 from loraloom.settings import Settings
 from loraloom.train.config import PARTS, Flags, JobFile, TrainConfig, read_config
@@ -18,8 +18,7 @@ from loraloom.train.config import save_config as write_config
 from loraloom.train.config.resolved import usual_name
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from loraloom.cli.screen import Screen
     from loraloom.train import Progress as Step
     from loraloom.train import TrainResult
 
@@ -57,7 +56,7 @@ def _save(config: TrainConfig, path: Path) -> None:
     from loraloom.session import Session
 
     saved = write_config(Session().resolve(config), path, given=config.model_fields_set, overwrite=config.overwrite)
-    typer.echo(f"the job: {saved}", err=True)
+    terminal.err(f"the job: {terminal.line(saved)}")
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
@@ -112,15 +111,14 @@ train.__annotations__ = {name: parameter.annotation for name, parameter in _sign
 
 def look(config: TrainConfig, *, as_json: bool) -> None:
     """Show the run without running it; exit code 1 if something would stop it."""
-    from rich.console import Console
-
     from loraloom.cli import preflight
+    from loraloom.cli.screen import Screen
     from loraloom.session import Session
 
-    with _bar(Console(stderr=True)) as progress:
+    with _bar(Screen(on_stderr=True)) as progress:
         facts = Session().preflight(config, progress).facts
     if as_json:
-        typer.echo(preflight.as_json(facts))
+        terminal.out_json(preflight.document(facts))
     else:
         preflight.show(facts)
     if facts.problems:
@@ -129,26 +127,28 @@ def look(config: TrainConfig, *, as_json: bool) -> None:
 
 def run(config: TrainConfig, *, as_json: bool) -> None:
     """Train, show how it goes on standard error, say what came out; exit code 130 after Ctrl-C."""
-    from rich.console import Console
-
+    from loraloom.cli.screen import Screen
     from loraloom.session import Session
     from loraloom.train import TrainingStopped
 
-    screen = Console(stderr=True)
+    screen = Screen(on_stderr=True)
     try:
         with _bar(screen) as progress:
-            result = Session().train(config, progress=progress, note=lambda text: screen.print(f"[yellow]note[/] {_plain(text)}"))
+            result = Session().train(config, progress=progress, note=lambda text: screen.say(text, mark="note"))
     except TrainingStopped as stopped:
-        screen.print(_plain(str(stopped)))
+        screen.say(str(stopped))
         raise typer.Exit(INTERRUPTED) from stopped
     except KeyboardInterrupt as interrupt:  # before the first step, or the second Ctrl-C
-        screen.print("stopped; --resume goes on from the last saved state, if there is one")
+        screen.say("stopped; --resume goes on from the last saved state, if there is one")
         raise typer.Exit(INTERRUPTED) from interrupt
-    typer.echo(_as_json(result) if as_json else _summary(result))
+    if as_json:
+        terminal.out_json(asdict(result))
+    else:
+        terminal.out(_summary(result))
 
 
 @contextmanager
-def _bar(screen: "Console") -> "Iterator[Callable[[Step], None]]":
+def _bar(screen: "Screen") -> "Iterator[Callable[[Step], None]]":
     """A progress bar with loss, steps a second and the time left; nothing where nobody looks."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -172,13 +172,6 @@ def _told(now: "Step") -> str:
     return f"loss {now.loss:.4f}   lr {now.learning_rate:.2e}   {now.rate:.2f} it/s   {minutes}:{seconds:02d} left"
 
 
-def _plain(text: str) -> str:
-    """Text in which rich finds no markup."""
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def _summary(result: "TrainResult") -> str:
     lines = [f"{result.path}: {result.modules} modules, {result.steps} steps, loss {result.final_loss:.4f}, {result.seconds:.0f} s"]
     lines += [f"the same in another naming: {path}" for path in result.others]
@@ -191,7 +184,3 @@ def _summary(result: "TrainResult") -> str:
     if result.samples:
         lines.append(f"sample pictures: {result.samples[-1].parent}")
     return "\n".join(lines)
-
-
-def _as_json(result: "TrainResult") -> str:
-    return json.dumps(asdict(result), default=str, indent=2)
