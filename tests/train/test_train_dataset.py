@@ -43,7 +43,7 @@ def test_captions_come_from_text_files_with_the_trigger_in_front(pictures: Path)
 
 
 def test_captions_come_from_metadata_jsonl_where_there_is_no_text_file(pictures: Path) -> None:
-    texts = {"c.png": "a\n  dog", "gone.png": "x", "a.png": "x"}
+    texts = {"c.png": "a  dog", "gone.png": "x", "a.png": "x"}
     lines = (json.dumps({"file_name": name, "text": text}) for name, text in texts.items())
     (pictures / "metadata.jsonl").write_text("\n\n".join(lines))
     found = read(pictures)
@@ -72,9 +72,11 @@ def test_kohya_folders_repeat_their_pictures_and_name_them(tmp_path: Path, make_
         (lambda folder: _folder(folder / "empty"), ["no pictures", ".webp"]),
         (lambda folder: _broken(folder, b"not a picture"), ["z.png", "not a picture", "take it out"]),
         (lambda folder: _broken(folder, (folder / "a.png").read_bytes()[:400]), ["z.png", "damaged"]),
-        (lambda folder: _file(folder, "a.txt", b"caf\xe9"), ["a.txt", "not UTF-8"]),
+        (lambda folder: _file(folder, "a.txt", b"caf\xe9"), ["a.txt", "not UTF-8", "latin-1", "--caption-encoding"]),
         (lambda folder: _file(folder, "metadata.jsonl", b'{"file_name": "a.png"'), ["metadata.jsonl, line 1", "not JSON"]),
         (lambda folder: _file(folder, "metadata.jsonl", b'{"image": "a.png"}'), ["metadata.jsonl, line 1", "expected"]),
+        (lambda folder: _file(folder, "metadata.jsonl", b'{"text": "a cat"}'), ["metadata.jsonl, line 1", "expected"]),
+        (lambda folder: _file(folder, "metadata.jsonl", b'{"file_name": "a.png", "text": [1]}'), ["metadata.jsonl, line 1", "expected"]),
         (lambda folder: _file(folder, "metadata.jsonl", b"[1]"), ["metadata.jsonl, line 1", "expected"]),
     ],
 )
@@ -101,9 +103,9 @@ def _file(folder: Path, name: str, content: bytes) -> Path:
 
 def test_what_is_odd_is_told(pictures: Path) -> None:
     (pictures / "alone.txt").write_text("nobody")
-    (pictures / "d.gif").write_bytes(b"GIF89a")
+    (pictures / "d.psd").write_bytes(b"8BPS")
     notes = told(pictures, resolution=32, limit=20)
-    for word in ("without a picture are not used: alone.txt", "d.gif", "3 of 3 pictures are smaller than 32"):
+    for word in ("without a picture are not used: alone.txt", "d.psd", "3 of 3 pictures are smaller than 32"):
         assert word in notes
     assert "2 captions are longer than the text encoder reads and are cut: a.png (by 3), b.png (by 3)" in notes
 

@@ -1,41 +1,55 @@
 """Where captions stand.
 
-Sources, the first that has one: one caption for all, `name.txt` or `name.caption`, the folder's `metadata.jsonl`, the file's name
-where that is wished, kohya's folder rule `10_name`.
+Sources, the first that has one: one caption for all, `name.txt` or `name.caption`, a `metadata.jsonl` of the folder or of one above
+it, the file's name where that is wished, kohya's folder rule `10_name`. Each line of a text is a caption of its own.
 """
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from loraloom.errors import DatasetError
 from loraloom.train.naming import listed, with_ending
-from loraloom.train.wording import one_line
+from loraloom.train.texts import read_text
+from loraloom.train.wording import lines, one_line
 
 ENDINGS = (".txt", ".caption")  # the first of two that are both there counts
 LIST = "metadata.jsonl"
-_FIELDS = ("text", "caption", "prompt")  # datasets' own name first
+_NAMES = ("file_name", "filename", "file", "image", "image_path", "path")  # datasets' own name first
+_FIELDS = ("text", "caption", "prompt", "captions", "texts")  # the same
 _NUMBER = re.compile(r"(?:\s*\(\d+\)|[\s_.-]+\d+)$")  # "cat (2)", "cat_002"
 
 
 @dataclass(frozen=True)
 class CaptionList:
-    """A folder's metadata.jsonl: one object a line, `{"file_name": "a.png", "text": "..."}`."""
+    """A folder's metadata.jsonl: one object a line, `{"file_name": "a.png", "text": "..."}`. A picture that several lines name has
+    several captions."""
 
     path: Path
-    by_name: Mapping[str, str]  # file name -> caption
+    by_name: Mapping[str, str]  # path below the list's folder, as `_key` writes it -> captions, a line each
 
     @classmethod
-    def read(cls, folder: Path) -> "CaptionList":
+    def read(cls, folder: Path, encoding: str = "") -> "CaptionList":
         """Empty where the folder has none; raises DatasetError that names the line."""
         path = folder / LIST
         if not path.exists():
             return cls(path, {})
-        lines = enumerate(read_text(path).splitlines(), 1)
-        return cls(path, dict(_entry(path, number, line) for number, line in lines if line.strip()))
+        found: dict[str, str] = {}
+        for number, line in enumerate(read_text(path, encoding).splitlines(), 1):
+            if line.strip():
+                name, text = _entry(path, number, line)
+                found[name] = f"{found[name]}\n{text}" if name in found else text
+        return cls(path, found)
+
+    def of(self, file: Path) -> str:
+        return self.by_name.get(self.key(file), "")
+
+    def key(self, file: Path) -> str:
+        return _key(file.relative_to(self.path.parent).as_posix())
 
 
 def _entry(path: Path, number: int, line: str) -> tuple[str, str]:
@@ -43,21 +57,25 @@ def _entry(path: Path, number: int, line: str) -> tuple[str, str]:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}, line {number}: not JSON ({error})") from error
-    name = found.get("file_name") if isinstance(found, dict) else None
-    caption = next((found[field] for field in _FIELDS if isinstance(found.get(field), str)), None) if name else None
-    if not isinstance(name, str) or caption is None:
+    name = next((found[field] for field in _NAMES if isinstance(found.get(field), str)), None) if isinstance(found, dict) else None
+    given = next((found[field] for field in _FIELDS if isinstance(found.get(field), str | list)), None) if name else None
+    texts = [given] if isinstance(given, str) else given
+    if not name or texts is None or not all(isinstance(text, str) for text in texts):
         raise DatasetError(f'{path}, line {number}: expected {{"file_name": "a.png", "text": "caption"}}, found {line[:80]}')
-    return name, caption
+    return _key(_below(path.parent, name)), "\n".join(texts)
 
 
-def read_text(path: Path) -> str:
-    """A text file as UTF-8, with or without a byte order mark; raises DatasetError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+def _below(folder: Path, name: str) -> str:
+    """A name as it is seen from the list's folder: lists may say where they stood when they were made."""
+    posix = name.replace("\\", "/")
+    whole = folder.resolve().as_posix() + "/"
+    return posix.removeprefix(whole)
+
+
+def _key(name: str) -> str:
+    """`./Sub/A.png` and `sub/a.png` are one file's; so are an é of one character and of two."""
+    parts = [part for part in PurePosixPath(name).parts if part != "."]
+    return unicodedata.normalize("NFC", "/".join(parts)).casefold()
 
 
 def from_name(stem: str) -> str:
@@ -72,34 +90,53 @@ class FolderCaptions:
 
     folder: Path
     texts: Mapping[str, Path]  # by stem: the file that counts
-    listing: CaptionList
+    lists: tuple[CaptionList, ...]  # of the folder itself, then of those above it up to the root
     instead: str  # of everything else, if it says anything
     by_name: bool  # the file's name for want of another
+    join: bool  # the lines of a text are one caption
+    encoding: str  # of texts that are not UTF-8
 
     @classmethod
-    def read(cls, folder: Path, *, instead: str = "", by_name: bool = False) -> "FolderCaptions":
-        texts = {path.stem: path for ending in reversed(ENDINGS) for path in with_ending(folder, (ending,))}
-        return cls(folder, texts, CaptionList.read(folder), one_line(instead), by_name)
+    def read(
+        cls, folder: Path, *, root: Path | None = None, instead: str = "", by_name: bool = False, join: bool = False, encoding: str = ""
+    ) -> "FolderCaptions":
+        texts = caption_files(folder)
+        above = [folder, *(path for path in folder.parents if root is not None and path.is_relative_to(root))]
+        lists = tuple(CaptionList.read(path, encoding) for path in above)
+        return cls(folder, texts, lists, instead, by_name, join, encoding)
 
-    def of(self, picture: Path) -> str:
-        """The caption of one picture on one line; empty if it has none."""
-        if self.instead:
-            return self.instead
-        given = read_text(self.texts[picture.stem]) if picture.stem in self.texts else self.listing.by_name.get(picture.name, "")
-        return one_line(given) or (from_name(picture.stem) if self.by_name else "")
+    @property
+    def listing(self) -> CaptionList:
+        """The folder's own list."""
+        return self.lists[0]
+
+    def of(self, picture: Path) -> tuple[str, ...]:
+        """The captions of one picture, each on one line; empty if it has none."""
+        return (
+            self._lines(self.instead) or self._lines(self._given(picture)) or self._lines(from_name(picture.stem) if self.by_name else "")
+        )
+
+    def _given(self, picture: Path) -> str:
+        if picture.stem in self.texts:
+            return read_text(self.texts[picture.stem], self.encoding)
+        return next(filter(None, (each.of(picture) for each in self.lists)), "")
+
+    def _lines(self, text: str) -> tuple[str, ...]:
+        return tuple(filter(None, (one_line(text),))) if self.join else lines(text)
 
     def odd(self, pictures: Sequence[Path], shown: Callable[[Path], str]) -> Iterator[str]:
         """What the user should know of texts that are not used; `shown` names a file."""
-        stems, names = {path.stem for path in pictures}, {path.name for path in pictures}
+        stems, names = {path.stem for path in pictures}, {self.listing.key(path): path for path in pictures}
         if self.instead:
             if self.texts or self.listing.by_name:
                 yield f"one caption is given for all pictures: the caption files of {shown(self.folder)} are not used"
             return
         if alone := [path for stem, path in sorted(self.texts.items()) if stem not in stems]:
             yield f"captions without a picture are not used: {listed(alone, shown)}"
-        if alone := [self.folder / name for name in self.listing.by_name if name not in names]:
+        there = {self.listing.key(path) for path in self.folder.rglob("*")} if self.listing.by_name else set()
+        if alone := [self.folder / name for name in self.listing.by_name if name not in names and name not in there]:
             yield f"{LIST} names pictures that are not there: {listed(alone, shown)}"
-        if alone := [self.folder / name for name in self.listing.by_name if name in names and Path(name).stem in self.texts]:
+        if alone := [names[name] for name in self.listing.by_name if name in names and names[name].stem in self.texts]:
             yield f"{LIST} is not used for pictures that have a caption file: {listed(alone, shown)}"
         yield from self._twice(stems, shown)
         counts = Counter(path.stem for path in pictures)
@@ -112,8 +149,16 @@ class FolderCaptions:
         both = [path for path in with_ending(self.folder, (second,)) if path.stem in stems and self.texts[path.stem] != path]
         if not both:
             return
-        differ = [path for path in both if one_line(read_text(path)) != one_line(read_text(self.texts[path.stem]))]
+        differ = [path for path in both if self._text(path) != self._text(self.texts[path.stem])]
         if differ:
             yield f"warning: {first} counts, but the {second} beside it says something else: {listed(differ, shown)}"
         else:
             yield f"{first} counts where {second} is there too (they say the same): {listed(both, shown)}"
+
+    def _text(self, path: Path) -> str:
+        return one_line(read_text(path, self.encoding))
+
+
+def caption_files(folder: Path) -> dict[str, Path]:
+    """By stem: of two that are there the one that counts."""
+    return {path.stem: path for ending in reversed(ENDINGS) for path in with_ending(folder, (ending,))}

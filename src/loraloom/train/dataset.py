@@ -9,24 +9,24 @@ from pathlib import Path
 
 from loraloom.errors import DatasetError
 from loraloom.train.buckets import Buckets
-from loraloom.train.captions import FolderCaptions
+from loraloom.train.captions import LIST, FolderCaptions, caption_files
+from loraloom.train.chance import Sample
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.folders import Folder, find_folders, no_pictures
 from loraloom.train.looking import Look, look_at_all
 from loraloom.train.masks import ALPHA, BESIDE, Masks, is_black, is_mask, open_mask
 from loraloom.train.naming import listed, with_ending
 from loraloom.train.order import Order
-from loraloom.train.pictures import ENDINGS, Shape
+from loraloom.train.pictures import PLUGINS, UNREAD, Shape, endings, is_unnamed
+from loraloom.train.texts import require_texts
 from loraloom.train.wording import Wording
-
-_UNREAD = (".avif", ".gif", ".heic", ".heif", ".jxl", ".tif", ".tiff")  # pictures too, so it is said that they are left out
 
 
 @dataclass(frozen=True)
 class Picture:
     path: Path
     name: str  # path below the dataset's folder, with "/"
-    caption: str  # as it is trained: with prefix, suffix and trigger
+    captions: tuple[str, ...]  # one of them at each step, as they are trained: with prefix, suffix and trigger
     folder: Folder
     look: Look
     shape: Shape  # that it is cut and scaled to
@@ -35,6 +35,17 @@ class Picture:
     @property
     def size(self) -> Shape:
         return self.look.size
+
+    @property
+    def caption(self) -> str:
+        """All of them, a line each."""
+        return "\n".join(self.captions)
+
+    def caption_of(self, sample: Sample) -> str:
+        """The one that chance chooses for a sample."""
+        if len(self.captions) == 1:
+            return self.captions[0]
+        return self.captions[int(sample.chance("caption line") * len(self.captions))]
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Dataset:
         """Pictures by tag, for each folder: what other tools take trigger words from."""
         found: dict[str, Counter[str]] = {}
         for picture in self.own:
-            tags = {tag.strip() for tag in picture.caption.split(",") if tag.strip()}
+            tags = {tag.strip() for caption in picture.captions for tag in caption.split(",") if tag.strip()}
             found.setdefault(picture.folder.path.name, Counter()).update(sorted(tags))
         return {folder: dict(counts.most_common()) for folder, counts in found.items()}
 
@@ -87,6 +98,7 @@ def read_dataset(
     if job.regularization and folders is None:
         held += reader.folders(job.regularization, regular=True)
     paths = [path for _, paths in held for path in paths]
+    reader.require_texts(held)
     looks = look_at_all(paths, lambda count: done(count, len(paths)))
     found = [picture for folder, paths in held for picture in reader.pictures(folder, paths, looks)]
     pictures = tuple(sorted(found, key=lambda picture: (picture.folder.regular, picture.name)))
@@ -104,15 +116,24 @@ class _Reader:
     def folders(self, given: Sequence[Path], *, regular: bool) -> list[tuple[Folder, list[Path]]]:
         """The folders that hold pictures, each with them; raises DatasetError if none does."""
         tried = find_folders(given, subfolders=self.job.subfolders, regular=regular, notes=self.notes)
+        told = len(self.notes)
         found = [(folder, paths) for folder in tried if (paths := self._paths(folder))]
         if not found:
-            raise no_pictures(tried)
+            raise no_pictures(tried, self.notes if not tried else self.notes[told:])
         return found
 
+    def require_texts(self, held: Sequence[tuple[Folder, Sequence[Path]]]) -> None:
+        """Raises one DatasetError for all texts that cannot be read."""
+        used = []
+        for folder, paths in held:
+            texts, stems = caption_files(folder.path), {path.stem for path in paths}
+            used += [path for stem, path in texts.items() if stem in stems]
+            used += [path for path in (folder.path / LIST,) if path.exists()]
+        require_texts(dict.fromkeys(used), self.job.caption_encoding)
+
     def _paths(self, folder: Folder) -> list[Path]:
-        if unread := with_ending(folder.path, _UNREAD):
-            self.notes.append(f"not read, save them as PNG or JPEG: {listed(unread, folder.name_of)}")
-        paths = with_ending(folder.path, ENDINGS)
+        self.notes += _not_read(folder)
+        paths = with_ending(folder.path, endings())
         if (masks := [path for path in paths if is_mask(path)]) and self.job.masks != BESIDE:
             self.notes.append(f"masks that are not used without --masks {BESIDE}: {listed(masks, folder.name_of)}")
         return [path for path in paths if not is_mask(path)]
@@ -120,24 +141,51 @@ class _Reader:
     def pictures(self, folder: Folder, paths: Sequence[Path], looks: Mapping[Path, Look]) -> Iterator[Picture]:
         instead = "" if folder.regular else self.job.caption
         by_name = self.job.caption_from_name and not (folder.regular and folder.caption)  # r0012.png says less than 1_cat does
-        captions = FolderCaptions.read(folder.path, instead=instead, by_name=by_name)
-        missing = []
+        captions = FolderCaptions.read(
+            folder.path,
+            root=folder.root,
+            instead=instead,
+            by_name=by_name,
+            join=self.job.caption_lines == "join",
+            encoding=self.job.caption_encoding,
+        )
+        missing, several = [], []
         for path in paths:
-            given = captions.of(path) or folder.caption
-            if not given:
+            given = captions.of(path) or (folder.caption,)
+            if not any(given):
                 missing.append(path)
+            if len(given) > 1:
+                several.append(path)
             seen = looks[path]
-            caption = self._wording.written(given, trigger=not folder.regular)
+            written = tuple(self._wording.written(text, trigger=not folder.regular) for text in given)
             shape = self._buckets.shape_for(seen.size) if self._buckets else (self.job.resolution, self.job.resolution)
             mask = self._masks.of(path, transparent=seen.transparent) if not folder.regular else None
-            yield Picture(path, folder.name_of(path), caption, folder, seen, shape, mask)
+            yield Picture(path, folder.name_of(path), written, folder, seen, shape, mask)
         if missing:
             alone = self._wording.written("", trigger=not folder.regular)
             instead = f'they are trained as "{alone}"' if alone else "they are trained without words, and no trigger is set either"
             if folder.regular and not alone:
                 instead = "they keep what is drawn without words; say what they show to keep that"
             self.notes.append(f"{len(missing)} of {len(paths)} pictures have no caption, {instead}: {listed(missing, folder.name_of)}")
+        if several and not captions.instead:
+            what = "picture has several captions" if len(several) == 1 else "pictures have several captions"
+            advice = "one of them is drawn at each step; --caption-lines join makes one of them"
+            self.notes.append(f"{len(several)} {what}, one a line: {advice}: {listed(several, folder.name_of)}")
         self.notes += captions.odd(paths, folder.name_of)
+
+
+def _not_read(folder: Folder) -> Iterator[str]:
+    """Pictures that nothing here opens, each kind with what opens it."""
+    inside = [path for path in folder.path.iterdir() if not path.name.startswith(".") and path.suffix.lower() not in endings()]
+    by_package: dict[str, list[Path]] = {}
+    for path in sorted(path for path in inside if path.suffix.lower() in PLUGINS and not path.is_dir()):
+        by_package.setdefault(PLUGINS[path.suffix.lower()], []).append(path)
+    for package, paths in by_package.items():
+        yield f"not read ({listed(paths, folder.name_of)}): pip install {package} reads them, or save them as PNG or JPEG"
+    if unread := sorted(path for path in inside if path.suffix.lower() in UNREAD and not path.is_dir()):
+        yield f"not read, save them as PNG or JPEG: {listed(unread, folder.name_of)}"
+    if unnamed := sorted(path for path in inside if is_unnamed(path)):
+        yield f"not read, because their names do not end as pictures' do; rename them: {listed(unnamed, folder.name_of)}"
 
 
 def _masks_told(pictures: Sequence[Picture], job: ResolvedConfig) -> Iterator[str]:

@@ -8,14 +8,15 @@ from pathlib import Path
 from loraloom.errors import DatasetError
 from loraloom.train.config.source import Source
 from loraloom.train.naming import listed, with_ending
-from loraloom.train.pictures import ENDINGS
+from loraloom.train.pictures import USUAL, endings
 
 _KOHYA = re.compile(r"(\d{1,6})_(.+)")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that holds pictures; named `10_cat` its pictures count ten times and are called "cat" for want of a caption."""
+    """A folder that holds pictures; below the job's own, named `10_cat`, its pictures count ten times and are called "cat" for want of
+    a caption. `0_cat` is off."""
 
     path: Path
     root: Path  # the folder of the job that it lies in, or is
@@ -25,11 +26,14 @@ class Folder:
 
     @property
     def repeats(self) -> int:
-        return self.times * (max(1, int(found[1])) if (found := _KOHYA.fullmatch(self.path.name)) else 1)
+        """How often each picture counts in an epoch; 0 for a folder that is off."""
+        found = _KOHYA.fullmatch(self.path.name) if self.path != self.root else None  # 2024_photos is a year
+        return self.times * (int(found[1]) if found else 1)
 
     @property
     def caption(self) -> str:
-        return found[2].replace("_", " ").strip() if (found := _KOHYA.fullmatch(self.path.name)) else ""
+        named = self.path != self.root or self.regular
+        return found[2].replace("_", " ").strip() if named and (found := _KOHYA.fullmatch(self.path.name)) else ""
 
     def name_of(self, path: Path) -> str:
         """Of a file in it: with "/", the same wherever the root lies."""
@@ -46,10 +50,11 @@ def find_folders(given: Sequence[Path], *, subfolders: bool, regular: bool, note
     found: list[Folder] = []
     for source, label in zip(sources, _labels(sources, regular=regular), strict=True):
         _require_folder(source.path)
-        below = [path for path in _below(source.path, deep=subfolders) if subfolders or _KOHYA.fullmatch(path.name)]
-        if not subfolders:
-            notes += _unread(source.path)
-        found += [Folder(path, source.path, source.times, label, regular) for path in (source.path, *below)]
+        read = [path for path in _below(source.path, deep=subfolders) if subfolders or _KOHYA.fullmatch(path.name)]
+        folders = [Folder(path, source.path, source.times, label, regular) for path in (source.path, *read)]
+        off = [folder.path for folder in folders if not folder.repeats]
+        found += [folder for folder in folders if not any(folder.path.is_relative_to(path) for path in off)]
+        notes += _told(source, folders, off, subfolders=subfolders)
     return found
 
 
@@ -80,17 +85,34 @@ def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
             yield from _below(path, deep=True)
 
 
-def _unread(folder: Path) -> Iterator[str]:
-    for path in _below(folder, deep=False):
-        if not _KOHYA.fullmatch(path.name) and (found := with_ending(path, ENDINGS)):
-            yield f"{path.name}/ is not read ({listed(found)}): --subfolders reads it, or name it 1_{path.name}"
+def _told(source: Source, folders: Sequence[Folder], off: Sequence[Path], *, subfolders: bool) -> Iterator[str]:
+    """What is there and is not read, at any depth, and what a name does not mean."""
+    if off:
+        yield f"counts 0 times, so it is off: {listed(off, lambda path: f'{path.name}/')}"
+    if (found := _KOHYA.fullmatch(source.path.name)) and source.times == 1:
+        name, times = source.path.name, found[1]
+        yield f"{name} is the folder that is given, so {times} in its name is no repeat; {name}:{times} counts its pictures so often"
+    read = {folder.path for folder in folders}
+    left = [path for path in _below(source.path, deep=True) if path not in read and not any(path.is_relative_to(each) for each in off)]
+    if subfolders or not (held := {path: pictures for path in left if (pictures := with_ending(path, endings()))}):
+        return
+    if len(held) == 1:
+        path, pictures = next(iter(held.items()))
+        rename = f", or name it 1_{path.name}" if path.parent == source.path else ""
+        yield f"{path.relative_to(source.path).as_posix()}/ is not read ({listed(pictures)}): --subfolders reads it{rename}"
+        return
+    count = sum(map(len, held.values()))
+    shown = listed(list(held), lambda path: f"{path.relative_to(source.path).as_posix()}/")
+    yield f"{len(held)} folders below {source.path.name} with {count} pictures are not read ({shown}): --subfolders reads them"
 
 
-def no_pictures(folders: Sequence[Folder]) -> DatasetError:
-    """Why there is nothing to train on."""
+def no_pictures(folders: Sequence[Folder], notes: Sequence[str]) -> DatasetError:
+    """Why there is nothing to train on; `notes` say what is there and not read."""
+    if not folders:
+        return DatasetError(f"no folder is left to train on: {'; '.join(notes)}")
     roots = list(dict.fromkeys(folder.root for folder in folders))
-    held = [path.relative_to(root) for root in roots for path in _below(root, deep=True) if with_ending(path, ENDINGS)]
-    what = f"{', '.join(map(str, roots))}: no pictures; training needs at least one {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file"
+    held = [path.relative_to(root) for root in roots for path in _below(root, deep=True) if with_ending(path, endings())]
+    what = f"{', '.join(map(str, roots))}: no pictures; training needs at least one {', '.join(USUAL[:-1])} or {USUAL[-1]} file"
     if held:
         what += f". There are some further down, in {listed(held, Path.as_posix)}: read them with --subfolders"
-    return DatasetError(what)
+    return DatasetError("; ".join((what, *notes)) if notes and not held else what)

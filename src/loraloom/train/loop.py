@@ -181,5 +181,5 @@ def _encoded(job: ResolvedConfig, seen: View, dataset: Dataset, shelf: Store, te
     latents = Latents.prepare(seen, dataset, job, shelf, done=lambda count: tell(Progress("encode", count, total)))
     if any(map(is_text_encoder, job.components)):
         return latents, None
-    kept = tuple(picture.caption for picture in dataset.pictures) if Wording.of(job).is_fixed else ()
+    kept = tuple(caption for picture in dataset.pictures for caption in picture.captions) if Wording.of(job).is_fixed else ()
     return latents, TextCache(seen, (*kept, *([""] if job.caption_dropout else [])), shelf)

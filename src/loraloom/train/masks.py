@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from loraloom.errors import DatasetError
 from loraloom.lazy import torch
-from loraloom.train.pictures import CENTRE, ENDINGS, Shape, open_layers
+from loraloom.train.pictures import CENTRE, Shape, endings, open_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,14 @@ class Masks:
         if self.where == ALPHA:
             return picture if transparent else None
         folder, stem = (picture.parent, picture.stem + _MARK) if self.where == BESIDE else (Path(self.where).expanduser(), picture.stem)
-        return next((path for ending in ENDINGS if (path := folder / f"{stem}{ending}").is_file()), None)
+        return next(
+            (
+                path
+                for ending in sorted(endings(), key=lambda ending: (ending != ".png", ending))
+                if (path := folder / f"{stem}{ending}").is_file()
+            ),
+            None,
+        )
 
 
 def open_mask(path: Path, picture: Path, size: Shape) -> Image.Image:

@@ -1,16 +1,17 @@
 """Files by their ending, and how a few of many are named in a sentence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from loraloom.errors import DatasetError
 
 
-def with_ending(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """The folder's own files with one of these endings, by name; hidden ones are left out. Raises DatasetError."""
+def with_ending(folder: Path, endings: Collection[str]) -> list[Path]:
+    """Whatever the folder itself holds with one of these endings, by name, but for folders and what is hidden; a link that leads to
+    nothing too, so that its reader names it. Raises DatasetError."""
     try:
         found = (path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith("."))
-        return sorted(path for path in found if path.is_file())
+        return sorted(path for path in found if not path.is_dir())
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from error
 

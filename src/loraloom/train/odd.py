@@ -39,7 +39,7 @@ def odd_pictures(dataset: Dataset, job: ResolvedConfig) -> Iterator[str]:
 
 def odd_captions(dataset: Dataset, tokens_cut: Callable[[str], int]) -> Iterator[str]:
     """Captions that the text encoder does not read to their end."""
-    if long := {picture.name: cut for picture in dataset.pictures if (cut := tokens_cut(picture.caption))}:
+    if long := {picture.name: cut for picture in dataset.pictures if (cut := max(map(tokens_cut, picture.captions)))}:
         shown = ", ".join(f"{name} (by {cut})" for name, cut in list(long.items())[:_SHOWN])
         what, are = ("caption is", "is") if len(long) == 1 else ("captions are", "are")
         yield f"{len(long)} {what} longer than the text encoder reads and {are} cut: {shown}{_more(len(long))}"

@@ -1,5 +1,8 @@
 """One picture from its file: opened, put on white, cut to a shape and scaled to it."""
 
+import importlib
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +15,67 @@ from loraloom.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_FORMATS = {
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "BMP",
+    "DIB",
+    "GIF",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "QOI",
+    "HEIF",
+    "JXL",
+}  # Pillow's names
+USUAL = (".png", ".jpg", ".jpeg", ".webp", ".avif")  # named where endings are said
 MOST_PIXELS = 2**27  # 134 million: a photograph of 100 has them, and a small file that claims more is a trap
 Shape = tuple[int, int]  # width, height in pixels
 CENTRE = (0.5, 0.5)
+
+
+@cache
+def endings() -> frozenset[str]:
+    """Endings of the pictures that Pillow, with the plug-ins that are installed, opens here."""
+    for plugin, register in (("pillow_heif", "register_heif_opener"), ("pillow_jxl", None)):
+        with suppress(ImportError):
+            module = importlib.import_module(plugin)
+            if register is not None:
+                getattr(module, register)()
+    Image.init()
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in _FORMATS and name in Image.OPEN)
+
+
+PLUGINS = {
+    ".heic": "pillow-heif",
+    ".heif": "pillow-heif",
+    ".hif": "pillow-heif",
+    ".jxl": "pillow-jxl-plugin",
+    ".avif": "pillow-avif-plugin",
+}
+# Pictures and films that nothing here opens, so it is said that they are left out.
+UNREAD = (
+    *(".svg", ".psd", ".exr", ".hdr", ".ico", ".eps", ".pdf"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"),
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"),
+)
+_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+
+
+def is_unnamed(path: Path) -> bool:
+    """Whether a file whose ending says nothing begins as a picture does. False for what cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            begin = file.read(12)
+    except OSError:
+        return False
+    return begin.startswith(_BEGINNINGS) or (begin[:4] == b"RIFF" and begin[8:] == b"WEBP")
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -25,6 +85,11 @@ def open_picture(path: Path) -> Image.Image:
 
 def open_layers(path: Path) -> Image.Image:
     """RGB, or RGBA where it has transparency, upright; of an animation the first frame. Raises DatasetError that names the file."""
+    if path.is_symlink() and not path.exists():
+        raise DatasetError(f"{path}: is a link to {path.readlink()}, which does not exist; mend the link or take it out of the folder")
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path}: is no file; take it out of the folder")
+    endings()  # plug-ins are known to Pillow from here on
     try:
         with Image.open(path) as file:
             if file.width * file.height > MOST_PIXELS:

@@ -20,6 +20,7 @@ from loraloom.train.identity import Paths
 from loraloom.train.networks import BEST, Networks, at, check_dialects
 from loraloom.train.odd import odd_captions, odd_pictures
 from loraloom.train.optimizers.state import check_that_it_survives
+from loraloom.train.plans import odd_plan
 from loraloom.train.targets import Planned, plan
 from loraloom.train.wording import Wording
 
@@ -70,7 +71,7 @@ def preflight(
     planned, paths = plan(job, base), Paths(job.output.expanduser().resolve())
     problems = tuple(_problems(job, base, paths, known.pixels_per_latent))
     dataset, held = held_apart(job, read_dataset(job, done=done))
-    notes = (*dataset.notes, *odd_pictures(dataset, job))
+    notes = (*dataset.notes, *odd_pictures(dataset, job), *odd_plan(job, dataset, base))
     if known.tokens_cut is not None:
         notes += tuple(odd_captions(dataset, known.tokens_cut))
     trained = _trained(job, planned)
@@ -243,7 +244,7 @@ def _prompts(job: ResolvedConfig, dataset: Dataset, tokens_cut: Callable[[str], 
             if sample.picture not in seen and left[picture.folder.regular]:
                 seen.add(sample.picture)
                 left[picture.folder.regular] -= 1
-                text = wording.at_step(picture.caption, sample)
+                text = wording.at_step(picture.caption_of(sample), sample)
                 found.append((picture.folder.regular, Prompt(picture.name, text, tokens_cut(text) if tokens_cut else None)))
     return tuple(prompt for _, prompt in sorted(found, key=lambda item: item[0]))
 

@@ -146,7 +146,7 @@ class Stepper:
         return loss.min_snr(self.process.prediction, shares, self.config.min_snr_gamma)
 
     def caption(self, sample: Sample) -> str:
-        return Wording.of(self.config).at_step(self.dataset.pictures[sample.picture].caption, sample)
+        return Wording.of(self.config).at_step(self.dataset.pictures[sample.picture].caption_of(sample), sample)
 
     def _importance(self, sample: Sample) -> float:
         """How much the loss of this sample's picture counts."""

@@ -12,6 +12,19 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def lines(text: str) -> tuple[str, ...]:
+    """Its lines that say anything, each on one line."""
+    return tuple(filter(None, map(one_line, text.splitlines())))
+
+
+PLACEHOLDERS = re.compile(r"\[(?:trigger|name)\]", re.IGNORECASE)  # where ai-toolkit puts the trigger
+
+
+def in_place(text: str, trigger: str) -> str:
+    """The trigger where the text has a place for it, as `[trigger], a cat`. Without a trigger the text stays."""
+    return PLACEHOLDERS.sub(lambda _: trigger, text) if trigger else text
+
+
 def with_trigger(caption: str, trigger: str) -> str:
     """The trigger in front, unless the caption has it as a whole word already."""
     if not trigger or _names(trigger, caption):
@@ -54,7 +67,7 @@ class Wording:
 
     def written(self, caption: str, *, trigger: bool = True) -> str:
         """The caption on one line with prefix, suffix and (not for regularisation pictures) the trigger."""
-        around = one_line(f"{self.prefix} {caption} {self.suffix}")
+        around = in_place(one_line(f"{self.prefix} {caption} {self.suffix}"), self.trigger)
         around = re.sub(r"\s+,", ",", around).strip(", ")
         return with_trigger(around, self.trigger) if trigger else around
 

@@ -11,14 +11,14 @@ _TIMES = re.compile(r"(.+):(\d{1,4})")
 @dataclass(frozen=True)
 class Source:
     path: Path  # absolute
-    times: int = 1  # how often each of its pictures counts, besides what its folders say
+    times: int = 1  # how often each of its pictures counts, besides what its folders say; 0 is off
 
     @classmethod
     def of(cls, given: Path) -> Self:
         """A folder that is really called `cats:5` is itself."""
         found = None if given.expanduser().exists() else _TIMES.fullmatch(str(given))
         path, times = (Path(found[1]), int(found[2])) if found else (given, 1)
-        return cls(path.expanduser().resolve(), max(1, times))
+        return cls(path.expanduser().resolve(), times)
 
     @property
     def name(self) -> str:
