@@ -1,9 +1,11 @@
 """A file in another form: read, made into another type, written in another dialect, read back. Nothing is lost unless that was allowed."""
 
 import json
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from loraloom.atomic import refuse_existing
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
+from loraloom.dialects import folder as peft_folder
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, require_dtype
 from loraloom.dialects.writing import spelled
@@ -90,11 +93,36 @@ def convert(
 
 @contextmanager
 def _read(source: Path, base: Base | None) -> Iterator[tuple[LoraFile, tuple[str, ...]]]:
-    if source.suffix.lower() not in pickled.SUFFIXES or not is_pickle(source):
+    """The network, and what a pickle held besides tensors."""
+    pickles = _pickles(source)
+    if not pickles:
         yield dialects.read(source, base), ()
         return
-    with pickled.opened(source) as (path, left_out):
-        yield dialects.read(path, base), tuple(f"{name}: is no tensor" for name in left_out)
+    with tempfile.TemporaryDirectory(prefix="loraloom-") as folder, ExitStack() as open_ones:
+        left_out: list[str] = []
+        for pickle in pickles:
+            found = open_ones.enter_context(pickled.opened(pickle))
+            left_out += (f"{name}: is no tensor" for name in found.left_out)
+            copy = _beside_its_config(found.path, pickle, Path(folder))
+        yield dialects.read(copy if len(pickles) == 1 else Path(folder), base), tuple(left_out)
+
+
+def _pickles(source: Path) -> tuple[Path, ...]:
+    """The pickles that are the network: the file itself, or those of a folder of PEFT's."""
+    if source.is_dir():
+        return () if peft_folder.held(source, peft_folder.WEIGHTS) else peft_folder.held(source, peft_folder.PICKLE)
+    return (source,) if source.suffix.lower() in pickled.SUFFIXES and is_pickle(source) else ()
+
+
+def _beside_its_config(path: Path, pickle: Path, folder: Path) -> Path:
+    """The safetensors file of a pickle below `folder`, as it stood: beside PEFT's config, in a folder of the same name."""
+    place = folder / pickle.absolute().parent.name
+    place.mkdir(exist_ok=True)
+    is_pefts = pickle.name == peft_folder.PICKLE
+    copy = path.rename(place / (peft_folder.WEIGHTS if is_pefts else path.name))
+    with suppress(FileNotFoundError):
+        shutil.copyfile(pickle.with_name(peft_folder.CONFIG), place / peft_folder.CONFIG)
+    return copy
 
 
 def _types(file: LoraFile) -> dict[str, int]:

@@ -90,7 +90,7 @@ def _header(source: Path) -> Header:
     """The file's header; a folder of PEFT's and the file inside are refused, as its config would have to change too."""
     if source.is_dir():
         folder.opened(source)  # says what is wrong with a folder that holds no network
-    if source.is_dir() or (source.name == folder.WEIGHTS and source.with_name(folder.CONFIG).exists()):
+    if source.is_dir() or folder.has_config(source):
         raise FileError(
             f"{source}: a folder of PEFT's keeps what describes the network beside it ({folder.CONFIG}); make one file of it first: "
             f"loraloom convert {source if source.is_dir() else source.parent} NEW.safetensors"

@@ -12,9 +12,10 @@ from loraloom.catalogue.looking import looking_at
 from loraloom.catalogue.scan import Item
 from loraloom.catalogue.sidecar import MAX_WORD, as_words, preview, read_sidecar
 from loraloom.catalogue.triggers import triggers
+from loraloom.dialects import folder
+from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import FileError, LoraError
 from loraloom.peek import peek
-from loraloom.tensorfile import Header
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Structure(NamedTuple):
     problem: str = ""
 
 
+# What of the metadata, beside the tensors' names and shapes, a structure follows from.
+_COUNTED = ("ss_base_model_version", "modelspec.architecture", "ss_v2", PEFT_CONFIG)
 Structures = MutableMapping[object, Structure]  # by layout
 
 
@@ -71,10 +74,10 @@ def read_facts(item: Item, structures: Structures | None = None) -> Facts:
 
 def _all(item: Item, structures: Structures | None) -> Facts:
     found = peek(item.path, layout=True)
-    key = (found.layout, *(found.metadata.get(name) for name in ("ss_base_model_version", "modelspec.architecture", "ss_v2")))
+    key = (found.layout, *(found.metadata.get(name) for name in _COUNTED), folder.is_beside(item.path) and item.path.parent)
     structure = structures.get(key) if structures is not None else None
     if structure is None:
-        structure = _structure(item, Header.read(item.path))
+        structure = _structure(item, folder.opened(item.path)[0])
         if structures is not None:
             structures[key] = structure
     return _facts(item, found.metadata, structure)
@@ -95,14 +98,14 @@ def _looked_at(item: Item, look: Callable[[Item], Facts]) -> Facts:
         return Facts(problem=problem, read=read)
 
 
-def _structure(item: Item, header: Header) -> Structure:
-    found = dialects.detect(header.shapes, header.metadata)
+def _structure(item: Item, part: folder.Part) -> Structure:
+    found = dialects.detect(part.shapes(), part.header.metadata)
     base = by_family(found.family) if found.family else None
     if base is None:
         return Structure(found.family or "", found.title, problem=f"made for {found.title}, which loraloom does not run yet")
     try:
         with looking_at(item.path):
-            types = Counter(kind.name for kind in dialects.match(header, base).kinds.values())
+            types = Counter(kind.name for kind in dialects.match(part.header, base, part.component).kinds.values())
     except LoraError as error:
         return Structure(base.family, found.title, problem=_plain(item, error))
     return Structure(base.family, found.title, tuple(name for name, _ in types.most_common()), types.total())

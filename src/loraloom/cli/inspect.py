@@ -67,10 +67,10 @@ def inspect(
 
 def _write_report(session: "Session", name: str, *, overwrite: bool) -> Path:
     from loraloom.catalogue.inspecting import listing
+    from loraloom.dialects import folder
     from loraloom.errors import WriteFailed
-    from loraloom.tensorfile import Header
 
-    header = Header.read(session.locate(name))  # one file: of a folder the file inside is named
+    header = folder.opened(session.locate(name))[0].header  # one file: of a folder with several the file inside is named
     path = Path(f"{header.path.stem}.report.json")
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:

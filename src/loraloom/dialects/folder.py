@@ -24,7 +24,7 @@ from loraloom.tensorfile import Header
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS, PICKLE, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
 _SINGLE = "pytorch_lora_weights.safetensors"  # what diffusers' save_lora_weights writes into a folder
 _COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 _MAX_CONFIG = 2**20
@@ -46,28 +46,60 @@ class Part(NamedTuple):
 
 def opened(path: Path) -> tuple[Part, ...]:
     """The headers of a network: of one file, or of each of a folder. Raises what `Header.read` does, FileError for a folder without
-    a network, UnknownFormat for a config that is none."""
+    a network or with several, UnknownFormat for a config that is none."""
     if not path.is_dir():
-        return (_part(path, _component(path.parent)),) if path.name == WEIGHTS else (Part(Header.read(path)),)
-    if (path / WEIGHTS).is_file():
-        return (_part(path / WEIGHTS, _component(path)),)
-    inner = [name for name in _COMPONENTS if (path / name / WEIGHTS).is_file()]
-    if inner:
-        return tuple(_part(path / name / WEIGHTS, name) for name in inner)
+        return (_part(path),)
+    files = held(path, WEIGHTS)
+    if files:
+        return tuple(map(_part, files))
     if (path / _SINGLE).is_file():
         return (Part(Header.read(path / _SINGLE)),)
+    if pickles := held(path, PICKLE):
+        raise FileError(
+            f"{path}: this folder has {pickles[0].relative_to(path)}, whose format can run programs when it is opened; "
+            f"loraloom convert {path} NEW.safetensors opens it safely, with its {CONFIG}"
+        )
     raise FileError(f"{path}: this folder has no {WEIGHTS}, no {_COMPONENTS[0]}/{WEIGHTS} and no {_SINGLE}; name the file itself")
 
 
+def held(path: Path, name: str) -> tuple[Path, ...]:
+    """The files of this name that are one network: in the folder itself, one in the folder of each component, or in the one folder
+    that PEFT made for an adapter with a name of its own. Raises FileError where several adapters have such a folder."""
+    if (path / name).is_file():
+        return (path / name,)
+    if inner := [path / component / name for component in _COMPONENTS if (path / component / name).is_file()]:
+        return tuple(inner)
+    named = sorted(found for found in path.glob(f"*/{name}") if found.is_file())
+    if len(named) > 1:
+        listed = ", ".join(found.parent.name for found in named[:8])
+        raise FileError(f"{path}: this folder has {len(named)} networks, in {listed}; name one of these folders")
+    return tuple(named)
+
+
+def has_config(path: Path) -> bool:
+    """Whether what a file means is said in the config beside it, and not in the file alone."""
+    return PEFT_CONFIG in _part(path).header.metadata and PEFT_CONFIG not in Header.read(path).metadata
+
+
+def is_beside(path: Path) -> bool:
+    """Whether a config lies beside a file, whatever it is of."""
+    return path.with_name(CONFIG).is_file()
+
+
 def _component(folder: Path) -> str | None:
-    name = folder.resolve().name
-    return name if name in _COMPONENTS else None
+    """By the name of the folder, or of the one around that of an adapter with a name of its own."""
+    whole = folder.resolve()
+    return next((name for name in (whole.name, whole.parent.name) if name in _COMPONENTS), None)
 
 
-def _part(path: Path, component: str | None) -> Part:
-    """The file with its folder's config in its metadata, where diffusers has it."""
+def _part(path: Path) -> Part:
+    """The file, with the config beside it in its metadata, where diffusers has it, if it is PEFT's: by its name, or by the names in it
+    where it says nothing itself."""
     header = Header.read(path)
-    config = _config(path.with_name(CONFIG))
+    is_pefts = path.name == WEIGHTS or (PEFT_CONFIG not in header.metadata and any(key.startswith(_PREFIX) for key in header.entries))
+    if not is_pefts:
+        return Part(header)
+    config, component = _config(path.with_name(CONFIG)), _component(path.parent)
     if not config:
         return Part(header, component)
     if component is None:
