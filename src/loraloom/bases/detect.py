@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from loraloom.bases import BASES
 from loraloom.bases.base import Base
+from loraloom.bases.names import changed
 from loraloom.bases.signatures import (
     BEGINNING,
     CALLED,
@@ -27,7 +28,7 @@ UNKNOWN = "an unknown base"
 Confidence = Literal["certain", "likely", "cannot tell"]
 # Of tensors whose second length is the input's.
 _INPUTS = (
-    *("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
+    *("lora_down.weight", "lora_A.weight", "lora_A", "lora.down.weight", "lora_linear_layer.down.weight"),
     *("hada_w1_b", "diff", "q_layer.weight"),
 )
 _CONTEXTS = {base.context_width: base.title for base in BASES}
@@ -64,6 +65,8 @@ class _Clue(NamedTuple):
 
 def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Detection:
     """The family that a file's header speaks for. Reads names, shapes and metadata only; without shapes, what its metadata says."""
+    if plain := changed(shapes):
+        shapes = {plain[key].name if key in plain else key: shape for key, shape in shapes.items()}
     told, seen = _from_metadata(metadata), _from_tensors(shapes) if shapes else None
     if told is None and seen is None:
         return Detection(None, UNKNOWN, evidence=())

@@ -59,10 +59,6 @@ class Dialect(ABC):
         """Why a file that names these targets is none of this dialect after all; None where names say enough."""
         return None
 
-    def repeated(self, keys: Mapping[str, str]) -> Mapping[str, str]:
-        """Of one target's keys (with our suffixes), those that hold again what another one holds, with that one."""
-        return {}
-
     def reason(self, key: str) -> str | None:
         """Why a key that names no module is in files of this dialect, or None."""
         return None
@@ -130,16 +126,11 @@ class Book:
         for _ in range(self._parts):
             target = self._by_prefix.get(key[:position])
             if target is not None:
-                return target, self._ours(key[position + 1 :])
+                return target, self._suffixes.get(key[position + 1 :], key[position + 1 :])
             position = key.find(separator, position + 1)
             if position < 0:
                 break
         return None
-
-    def _ours(self, suffix: str) -> str:
-        """PEFT puts the adapter's name between: `lora_A.default.weight`, `hada_w1_a.default`."""
-        known = self._suffixes.get(suffix)
-        return known if known is not None else self._suffixes.get(suffix.replace(".default", "", 1), suffix)
 
 
 @cache

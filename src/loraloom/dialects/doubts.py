@@ -16,8 +16,14 @@ def doubts(parts: Sequence[tuple[Header, Match]]) -> Iterator[str]:
     """Of each file of a network and what of it fits."""
     for header, matched in parts:
         configured = {target.component for target, dialect in matched.named_by.items() if dialect.configured}
+        yield from (_prefixed(around, count, len(header.entries)) for around, count in matched.names.around.items())
         yield from peftconfig.doubts(header.metadata, sorted(configured))
         yield from _alpha_told(header.metadata, matched)
+
+
+def _prefixed(around: str, count: int, tensors: int) -> str:
+    what = f"{count} of its {tensors} names have {around[:80]!r} in them"
+    return f"{what}, which another program put there; it was left out to find the modules. loraloom convert writes them without it"
 
 
 def _alpha_told(metadata: Mapping[str, str], matched: Match) -> Iterator[str]:

@@ -13,6 +13,8 @@ from loraloom.dialects.cloneofsimo import Cloneofsimo
 from loraloom.dialects.comfyui import ComfyUI
 from loraloom.dialects.kohya import Kohya
 from loraloom.dialects.lycoris import Lycoris
+from loraloom.dialects.naming import Names
+from loraloom.dialects.naming import repeated as once
 from loraloom.dialects.old_diffusers import OldDiffusers
 from loraloom.dialects.onetrainer import OneTrainer
 from loraloom.dialects.peft import Peft
@@ -56,7 +58,12 @@ class Match(NamedTuple):
     words: Mapping[str, tuple[str, str]] = {}  # key -> word and component of an embedding that comes with the network
     kinds: Mapping[Target, type[Adapter]] = {}  # the type of each
     named_by: Mapping[Target, Dialect] = {}  # the dialect of each: a file may mix them
-    repeated: Mapping[str, str] = {}  # key -> the key in a group of which it is a copy, as its dialect says
+    repeated: Mapping[str, str] = {}  # key -> the key in a group that names the same tensor first
+    names: Names = Names()
+
+    def spelled(self, target: Target) -> Mapping[str, str]:
+        """The file's name for each suffix, without what was put into it."""
+        return {suffix: self.names.of_key(key) for key, suffix in self.groups[target].items()}
 
 
 def match(header: Header, base: Base, component: str | None = None) -> Match:
@@ -67,7 +74,9 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
     words, reasons = bundled(header, base)
     bundle = words.keys() | reasons.keys()
     named = [key for key in header.entries if key not in bundle] if bundle else header.entries.keys()
-    claims, unnamed = _claims(named, base, component)
+    names = Names.of(named)
+    claims, unnamed = _claims(named, names, base, component)
+    names.refuse_several(header.path.name, {key: target for _, claim in claims for key, (target, _) in claim.items()})
     reasons = {**reasons, **unnamed}
     groups: dict[Target, dict[str, str]] = {}
     named_by: dict[Target, Dialect] = {}
@@ -84,15 +93,17 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
     shaped_else: list[str] = []
     repeated: dict[str, str] = {}
     for target, named_keys in groups.items():
-        copies = named_by[target].repeated(named_keys) if len({*named_keys.values()}) < len(named_keys) else {}
-        keys = {key: suffix for key, suffix in named_keys.items() if key not in copies} if copies else named_keys
-        repeated |= copies
-        found = _fit(header, base, named_by[target], target, keys)
+        dialect = named_by[target]
+        keys, copies, rest = once(named_keys, names, dialect.spell(base.by_target[target], base), dialect.separator)
+        unknown += (f"{key}: {target} is named more than once" for key in rest)
+        spelled = {suffix: names.of_key(key) for key, suffix in keys.items()}
+        found = _fit(header, base, dialect, target, keys, spelled)
         if isinstance(found, type):
             fitting[target], kinds[target] = keys, found
+            repeated |= copies
             continue
         shaped_else += [found.reason] if found.of_shape else []
-        unknown += [f"{key}: {found.reason}" for key in named_keys]
+        unknown += [f"{key}: {found.reason}" for key in (*keys, *copies)]
     if not fitting and not words:
         if reason := next(filter(None, (peftconfig.refusal(header.metadata, name) for name in base.components)), ""):
             raise UnknownFormat(f"{header.path.name}: {reason}")
@@ -101,19 +112,29 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
             raise ShapeMismatch(f"{header.path.name}: {shaped_else[0]}{others}; nothing of it fits. Use it with the base it was made for")
         shown = "; ".join(unknown[:2]) or "the file has no tensors"
         raise NothingApplied(f"{header.path.name}: none of its {len(header.entries)} tensors fits {base.title}: {shown}")
-    return Match(claims[0][0] if claims else DIALECTS[0], fitting, tuple(unknown), words, kinds, named_by, repeated)
+    return Match(claims[0][0] if claims else DIALECTS[0], fitting, tuple(unknown), words, kinds, named_by, repeated, names)
 
 
 Claim = dict[str, tuple[Target, str]]  # key -> (target, our suffix)
 
 
-def _claims(keys: Collection[str], base: Base, component: str | None) -> tuple[list[tuple[Dialect, Claim]], dict[str, str]]:
-    """Which of the keys each dialect names, the one with the most first and each key once; and the reasons of the keys that none does."""
+def _claims(keys: Collection[str], names: Names, base: Base, component: str | None) -> tuple[list[tuple[Dialect, Claim]], dict[str, str]]:
+    """Which of the keys each dialect names, the one with the most first and each key once; and the reasons of the keys that none does.
+    `names` learns the prefix that hides a module from all of them."""
+    claims, reasons = _named(keys, names, base, component)
+    books = [book(dialect, base, component) for dialect in DIALECTS]
+    if reasons and names.without_prefix(reasons.keys(), lambda name: any(each.find(name) is not None for each in books)):
+        return _named(keys, names, base, component)
+    return claims, reasons
+
+
+def _named(keys: Collection[str], names: Names, base: Base, component: str | None) -> tuple[list[tuple[Dialect, Claim]], dict[str, str]]:
+    """`_claims` with the names as they are."""
     all_claims: list[tuple[Dialect, Claim]] = []
     refused: dict[str, str] = {}
     for dialect in _all(keys, all_claims):
         find = book(dialect, base, component).find
-        claim = {key: found for key in keys if (found := find(key)) is not None}
+        claim = {key: found for key in keys if (found := find(names.of_key(key))) is not None}
         if claim and (reason := dialect.refuse({target for target, _ in claim.values()}, base)):
             refused |= dict.fromkeys(claim, reason)
         elif claim:
@@ -146,9 +167,11 @@ class _Misfit(NamedTuple):
     of_shape: bool = False  # an adapter, but for a module of another shape
 
 
-def _fit(header: Header, base: Base, dialect: Dialect, target: Target, keys: Mapping[str, str]) -> type[Adapter] | _Misfit:
+def _fit(
+    header: Header, base: Base, dialect: Dialect, target: Target, keys: Mapping[str, str], spelled: Mapping[str, str]
+) -> type[Adapter] | _Misfit:
     """The type of the adapter that these tensors are for this target, or why they are none."""
-    layer, spelled = base.by_target[target], {suffix: key for key, suffix in keys.items()}
+    layer = base.by_target[target]
     found: Mapping[str, Shape] = {suffix: header.entries[key].shape for key, suffix in keys.items()}
     if len(found) < len(keys):
         return _Misfit(f"{target} is named more than once")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PREFIX = "base_model.model"
-_OLD_PREFIX = f"{_PREFIX}.text_model."
 
 
 class PeftFolder(Dialect):
@@ -31,11 +30,6 @@ class PeftFolder(Dialect):
         module, short = layer.target.module, layer.target.module.removeprefix("text_model.")
         names = (module, short) if _projects(layer.target.component, base) else (short, module)
         return tuple(dict.fromkeys(f"{_PREFIX}.{name}" for name in names))
-
-    def repeated(self, keys: Mapping[str, str]) -> Mapping[str, str]:
-        """The names of transformers 4 where those of transformers 5 are there too."""
-        both = {key: key.replace(_OLD_PREFIX, f"{_PREFIX}.", 1) for key in keys if key.startswith(_OLD_PREFIX)}
-        return {old: new for old, new in both.items() if new in keys}
 
     def fix(self, group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
         return quirks.turned(super().fix(group, spelled, layer, metadata), layer, metadata)

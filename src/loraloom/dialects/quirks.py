@@ -163,7 +163,7 @@ def _with_kernel(shape: Shape, layer: Layer) -> Shape:
 
 
 def _ends(key: str, endings: tuple[str, ...]) -> bool:
-    return key.endswith(endings) or key.replace(".default", "").endswith(endings)
+    return key.endswith(endings)
 
 
 def _is_input(shape: Shape) -> bool:

@@ -85,8 +85,7 @@ def _adapters(header: Header, matched: Match, tensors: "Mapping[str, Tensor]", b
     shapes = [{suffix: header.entries[key].shape for key, suffix in keys.items()} for keys in matched.groups.values()]
     for target, keys in matched.groups.items():
         group = {suffix: tensors[key] for key, suffix in keys.items()}
-        spelled = {suffix: key for key, suffix in keys.items()}
-        fixed = matched.named_by[target].fix(group, spelled, base.by_target[target], header.metadata)
+        fixed = matched.named_by[target].fix(group, matched.spelled(target), base.by_target[target], header.metadata)
         kind = matched.kinds[target]
         adapters[target] = kind.from_tensors(kind.settled(fixed, base.by_target[target].shape, shapes))
     return adapters

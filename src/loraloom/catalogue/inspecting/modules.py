@@ -8,6 +8,7 @@ from functools import cache
 from loraloom import dialects
 from loraloom.adapters import REFUSED, SUFFIXES, Adapter, Shape, adapter_type, no_type
 from loraloom.bases import Base, Target
+from loraloom.bases.names import changed
 from loraloom.catalogue.inspecting.inspection import Unused
 from loraloom.dialects import Match
 from loraloom.dialects.base import SPELLINGS
@@ -83,8 +84,7 @@ def held(part: Part, base: Base | None) -> Held:
 
 def _module(header: Header, base: Base, match: Match, target: Target) -> Module:
     keys, layer = match.groups[target], base.by_target[target]
-    spelled = {suffix: key for key, suffix in keys.items()}
-    shapes = match.named_by[target].shapes(_shapes(header, keys), spelled, layer)
+    shapes = match.named_by[target].shapes(_shapes(header, keys), match.spelled(target), layer)
     return Module(target.component, str(target), keys, shapes, match.kinds[target], layer.shape)
 
 
@@ -96,8 +96,9 @@ def types(found: Iterable[Held]) -> dict[str, int]:
 def _by_endings(header: Header, problem: str = "") -> Held:
     groups: defaultdict[str, dict[str, str]] = defaultdict(dict)
     unused: list[Unused] = []
+    plain = changed(header.entries)
     for key in header.entries:
-        if split := _ending(key):
+        if split := _ending(plain[key].name if key in plain else key):
             groups[split[0]][key] = split[1]
         else:
             unused.append(Unused(key, "does not end like a tensor of any adapter type"))
