@@ -188,11 +188,6 @@ def accounted(path, **options) -> LoraFile:
             | {"lora_te_text_model_embeddings_token_embedding.diff_b": torch.ones(514)},
             "an embedding has no bias",
         ),
-        (
-            kohya("lora_te_text_model_encoder_layers_0_self_attn_q_proj", 24)
-            | kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", 24),
-            "named more than once",
-        ),
         ({f"{P}.lora_A.weight": torch.ones(2, 24)}, "more than once: the file has it in kohya naming too"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -28,7 +28,7 @@ UNKNOWN = "an unknown base"
 Confidence = Literal["certain", "likely", "cannot tell"]
 # Of tensors whose second length is the input's.
 _INPUTS = (
-    *("lora_down.weight", "lora_A.weight", "lora_A", "lora.down.weight", "lora_linear_layer.down.weight"),
+    *("lora_down.weight", "lora_A.weight", ".lora_A", "lora.down.weight", "lora_linear_layer.down.weight"),
     *("hada_w1_b", "diff", "q_layer.weight"),
 )
 _CONTEXTS = {base.context_width: base.title for base in BASES}
