@@ -40,6 +40,7 @@ LAYERS = {
     "errors": 0,
     "schedule": 0,
     "strength": 0,
+    "filenames": 0,
     "newfile": 0,
     "settings": 0,
     "settingsfile": 0,

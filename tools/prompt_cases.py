@@ -6,11 +6,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loraloom.prompts import LoraTag, parse_lenient
+from loraloom.prompts import LoraTag, parse_lenient, spelled
 from loraloom.prompts.tag import SCHEDULE_KEYS
 from loraloom.schedule import Schedule
 
 CASES = 400
+# Names of files that a tag has to put in quotes, or nearly.
+HOSTILE = (
+    "a:b",
+    "a<b>",
+    "<lora:x:1>",
+    '"',
+    '"ink"',
+    "a\\b",
+    "\\",
+    " ink",
+    "ink ",
+    "  ",
+    "hf:owner",
+    "C:x",
+    "1",
+    "te=1",
+    "a\nb",
+    "v1.safetensors",
+)
 HANDMADE = (
     "",
     "a castle at night",
@@ -34,6 +53,7 @@ HANDMADE = (
     "<lora:x:step=8-16:w=ALL> <lora:y:lbwe=ATTN:1> <lora:z:1,1,1>",
     "&lt;lora:x:1&gt; ＜lora：y：1＞ [lora:z:1] (lora:v:1) lora:w:1 <lora:x\u200b:0.5> withLora(x,1)",
     '<lora:"a\u200bb":1>',
+    *(f"a castle <lora:{spelled(name)}:0.8>, at night" for name in HOSTILE),
 )
 _NAMES = ("ink", "styles/neon", "a b", '"odd: name"', "hf:owner/repo", "0badcafe", "", "été", "🐙", "x=y", '"q\\"q"')
 _VALUES = (

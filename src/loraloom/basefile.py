@@ -18,6 +18,7 @@ from loraloom.bases.identify import by_unet
 from loraloom.bases.modelfolder import weight_files
 from loraloom.bases.singlefile import Place
 from loraloom.errors import BaseError, FileError
+from loraloom.filenames import stem
 from loraloom.tensorfile import Header, open_tensors
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def open_base(path: Path) -> Iterator[BaseFile]:
                 tensors = stack.enter_context(open_tensors(header))
                 found |= {f"{part}/{key}" if part else key: (tensors, key) for key in tensors}
         every = [header for held in headers.values() for header in held]
-        yield BaseFile(path.resolve().name.removesuffix(".safetensors"), base, _Mapped(found), _digest(every))
+        yield BaseFile(stem(path.resolve().name), base, _Mapped(found), _digest(every))
         for header in every:
             if not header.is_current():
                 raise FileError(f"{header.path}: was changed while it was read; try again")

@@ -31,12 +31,13 @@ class LoraFile:
     made_for: str = ""  # the family that the file speaks for and how that is known; empty if it was not read from a file
     alpha_from: str = "alpha as made"  # where the scales of its adapters come from, in words
     embeddings: Embeddings = field(default_factory=dict)  # words that come with it, known while it is attached
+    called: str = ""  # what tells it from other files of its name; empty: the file's own name
 
     @property
     def name(self) -> str:
         """What messages and recipes call it: one line that can be written, with � for line ends and for bytes that are no text."""
-        found = os.fsencode(self.path.stem).decode("utf-8", "replace") if self.path else self.metadata.get("ss_output_name", "unnamed")
-        return "�".join(found.splitlines())
+        own = os.fsencode(self.path.stem).decode("utf-8", "replace") if self.path else self.metadata.get("ss_output_name", "unnamed")
+        return "�".join((self.called or own).splitlines())
 
     @property
     def nbytes(self) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loraloom.errors import SettingsError
+from loraloom.filenames import SUFFIX, expanded
 from loraloom.settings import Settings
 
-SUFFIX = ".safetensors"
 _OTHERS = (".pt", ".pth", ".ckpt", ".bin")  # endings of other formats: a name that has one is not completed
 
 
@@ -25,7 +25,7 @@ def new_file(output: str | Path, settings: Settings, more: Iterable[Path] = (), 
     Raises SettingsError for an empty name, and for a folder where nothing is usual.
     """
     text = os.fspath(output)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not text.strip():
         raise SettingsError("the new file has no name; give one, such as mixed.safetensors")
     if text.endswith(_SEPARATORS) or path.is_dir():

@@ -21,6 +21,7 @@ class Values(BaseModel):
 
     lora_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # searched at any depth, after the LoRAs of the package
     model_folders: Annotated[tuple[Path, ...], NoDecode] = ()  # of bases that a server offers by name: checkpoints and diffusers' folders
+    follow_links: bool = False  # links in those folders may lead out of them, to other drives
     default_strength: float = Field(default=1.0, allow_inf_nan=False, ge=-1e6, le=1e6)  # of a tag without a number
     output_folder: Path = Path("outputs")
     base: str = Field(default="tiny", min_length=1)

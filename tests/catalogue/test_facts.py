@@ -82,7 +82,7 @@ def test_words_that_were_counted_are_sure_in_half_of_the_pictures(tmp_path, meta
         ({"preferred weight": -1, "notes": 5}, -1.0, ""),
         ({"preferred weight": 0}, None, ""),
         ({"preferred weight": True}, None, ""),
-        ({"preferred weight": "0.7"}, None, ""),
+        ({"preferred weight": "0.7"}, 0.7, ""),
         ({"preferred weight": 1e300}, None, ""),
         ({"preferred weight": [1], "notes": {}, "activation text": 3, "tags": {"a": 1}}, None, ""),
         ([], None, ""),

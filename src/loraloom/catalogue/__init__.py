@@ -3,6 +3,6 @@
 from loraloom.catalogue.catalogue import Catalogue
 from loraloom.catalogue.facts import Facts
 from loraloom.catalogue.finish import Finished, finish, own_strength
-from loraloom.catalogue.scan import Item, scan
+from loraloom.catalogue.scan import Item, LeftOut, scan
 
-__all__ = ["Catalogue", "Facts", "Finished", "Item", "finish", "own_strength", "scan"]
+__all__ = ["Catalogue", "Facts", "Finished", "Item", "LeftOut", "finish", "own_strength", "scan"]

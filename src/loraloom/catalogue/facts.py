@@ -34,7 +34,10 @@ class Facts:
     hash: str = ""  # sshs_model_hash, hex; empty: not in the metadata
     notes: str = ""  # of the user
     strength: float | None = None  # preferred; None: the setting
+    base_told: str = ""  # what the notes beside the file say that it was made for
+    favorite: bool = False  # of the user
     preview: Path | None = None
+    beside: tuple[str, ...] = ()  # what could not be read of the notes beside the file, in sentences
     problem: str = ""
     read: bool = True  # False: the system did not let it be read, which may be over the next time
     complete: bool = True  # False: only metadata and sidecars were read, so types, modules and perhaps family are missing
@@ -126,11 +129,18 @@ def _facts(item: Item, metadata: Mapping[str, str], structure: Structure, *, rea
         sure=words.sure,
         tags=tuple(dict.fromkeys((*sidecar.tags, *as_words(metadata.get("modelspec.tags"))))),
         aliases=tuple(
-            dict.fromkeys(name for key in ("ss_output_name", "modelspec.title") if 0 < len(name := metadata.get(key, "")) <= MAX_WORD)
+            dict.fromkeys(
+                name
+                for name in (*(metadata.get(key, "") for key in ("ss_output_name", "modelspec.title")), *sidecar.names)
+                if 0 < len(name) <= MAX_WORD
+            )
         ),
         hash=metadata.get("sshs_model_hash", "").removeprefix("0x")[:64],
         notes=sidecar.notes,
         strength=sidecar.strength,
+        base_told=sidecar.base,
+        favorite=sidecar.favorite,
+        beside=sidecar.problems,
         preview=preview(item.path, endings),
         read=read,
         complete=complete,

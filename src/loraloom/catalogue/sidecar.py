@@ -1,35 +1,70 @@
-"""What lies beside a file: a picture to show, and notes in the words of the Stable Diffusion WebUI and of Civitai's tools.
+"""What lies beside a file: a picture to show, and notes as the Stable Diffusion WebUI and several tools write them.
 
-    ink.safetensors  ink.png or ink.preview.png (.jpg, .jpeg, .webp)  ink.json  ink.metadata.json  ink.civitai.info
-
-`ink.json` is the user's own: the WebUI writes `activation text`, `preferred weight` and `notes` into it.
+ink.safetensors  ink.png or ink.preview.png (.jpg, .jpeg, .webp)
+ink.json           the user's own: `activation text`, `preferred weight` and `notes`, as the WebUI writes them
+ink.metadata.json  ComfyUI LoRA Manager: `civitai.trainedWords`, `usage_tips` (JSON in a text), `model_name`, `favorite`, ...
+ink.swarm.json     SwarmUI: `modelspec.trigger_phrase`, `modelspec.lora_default_weight`, ...
+ink.cm-info.json   Stability Matrix: `TrainedWords`, `ModelName`, ...
+ink.civitai.info   Civitai's own answer: `trainedWords`, `model.name`
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
+from loraloom.catalogue.notes import MAX_WORD, MAX_WORDS, as_word, as_words, read_notes
+from loraloom.filenames import stem
+
+__all__ = [
+    "ENDINGS",
+    "MAX_WORD",
+    "MAX_WORDS",
+    "Beside",
+    "Sidecar",
+    "as_word",
+    "as_words",
+    "beside",
+    "endings_beside",
+    "preview",
+    "read_sidecar",
+]
 
 # In the order in which they count; the pictures' is that of the WebUI.
 PREVIEWS = tuple(f"{middle}.{ending}" for ending in ("png", "jpg", "jpeg", "webp") for middle in ("", ".preview"))
-_TAGGED = ("activation text", "trainedWords", "tags")
-NOTES: Mapping[str, tuple[str, ...]] = {".json": _TAGGED, ".metadata.json": _TAGGED, ".civitai.info": ("trainedWords",)}
+NOTES = (".json", ".metadata.json", ".swarm.json", ".cm-info.json", ".civitai.info")
 ENDINGS = (*PREVIEWS, *NOTES)
-MAX_WORDS = 1000
-MAX_WORD = 500  # characters
-_MAX_BYTES = 4 * 2**20
-_MAX_NOTES = 100_000  # characters
-_MAX_STRENGTH = 1e6  # as in a tag
+_LAST = {ending[ending.rindex(".") :] for ending in ENDINGS}
+
+# Where each fact stands, in the order in which it counts in one file; a dot in a key of SwarmUI's is part of its name.
+_WORDS = (
+    ("activation text",),
+    ("trainedWords",),
+    ("civitai", "trainedWords"),
+    ("TrainedWords",),
+    *((key,) for key in ("modelspec.trigger_phrase", "trigger_phrase")),
+)
+_TAGS = (("tags",), ("Tags",), ("modelspec.tags",), ("model", "tags"), ("civitai", "model", "tags"))
+_NOTES = (("notes",), ("modelspec.usage_hint",), ("usage_hint",))
+_STRENGTH = (("preferred weight",), ("usage_tips", "strength"), ("modelspec.lora_default_weight",), ("lora_default_weight",))
+_NAMES = (
+    ("model_name",),
+    ("UserTitle",),
+    ("ModelName",),
+    ("modelspec.title",),
+    ("title",),
+    ("model", "name"),
+    ("civitai", "model", "name"),
+)
+_BASES = (("base_model",), ("BaseModel",), ("baseModel",), ("sd version",))
+_FAVORITE = (("favorite",),)
 
 
 class Beside(NamedTuple):
     """A file beside a network, as the folder lists it; it changes when that file does."""
 
-    ending: str  # after the network's name without its own ending: ".preview.png"
+    ending: str  # after the network's name without its own ending, as it is spelled: ".preview.png", ".PNG"
     size: int
     mtime_ns: int
 
@@ -42,71 +77,68 @@ class Sidecar:
     tags: tuple[str, ...] = ()  # what it is about
     notes: str = ""
     strength: float | None = None  # preferred
+    names: tuple[str, ...] = ()  # what it is called, in all of the files
+    base: str = ""  # what it was made for, in the words of the tool
+    favorite: bool = False
+    problems: tuple[str, ...] = ()  # what could not be read of them, each with the file's name
 
 
 def beside(path: Path) -> tuple[Beside, ...]:
     """The sidecars of one file that was not found by a scan."""
-    stem = path.name.removesuffix(".safetensors")
+    try:
+        listed = [item.name for item in path.parent.iterdir()]
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return ()
     found = []
-    for ending in ENDINGS:
-        with suppress(OSError, ValueError):  # ValueError: a NUL in the name
-            status = path.with_name(stem + ending).stat()
+    for ending in endings_beside(listed).get(stem(path.name), ()):
+        with suppress(OSError, ValueError):
+            status = path.with_name(stem(path.name) + ending).stat()
             found.append(Beside(ending, status.st_size, status.st_mtime_ns))
     return tuple(found)
 
 
+def endings_beside(names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """Of the names in a folder: by what stands before, the endings of sidecars as they are spelled, in the order in which they count."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name[name.rfind(".") :].lower() in _LAST:
+            lower = name.lower()
+            for ending in ENDINGS:
+                if lower.endswith(ending) and len(name) > len(ending):
+                    found.setdefault(name[: -len(ending)], []).append(name[-len(ending) :])
+    for endings in found.values():
+        endings.sort(key=lambda ending: (ENDINGS.index(ending.lower()), ending != ending.lower()))
+    return found
+
+
 def preview(path: Path, endings: Iterable[str]) -> Path | None:
-    """The picture that shows what a network does."""
-    there = set(endings)
-    ending = next((ending for ending in PREVIEWS if ending in there), None)
-    return None if ending is None else path.with_name(path.name.removesuffix(".safetensors") + ending)
+    """The picture that shows what a network does; `endings` are in the order in which they count."""
+    ending = next((ending for ending in endings if ending.lower() in PREVIEWS), None)
+    return None if ending is None else path.with_name(stem(path.name) + ending)
 
 
-def read_sidecar(path: Path, endings: Iterable[str] = tuple(NOTES)) -> Sidecar:
-    """The notes beside a network. Beside many networks lie other `.json` files: what is not understood says nothing."""
-    there = set(endings)
-    if there.isdisjoint(NOTES):
+def read_sidecar(path: Path, endings: Iterable[str] | None = None) -> Sidecar:
+    """The notes beside a network. Beside many networks lie other `.json` files: what they say of other things is no problem, what
+    cannot be read is one. `endings` are those that are there, else the folder is asked."""
+    given = [each.ending for each in beside(path)] if endings is None else endings
+    there = [ending for ending in given if ending.lower() in NOTES]
+    if not there:
         return Sidecar()
-    stem = path.name.removesuffix(".safetensors")
-    found = {ending: _content(path.with_name(stem + ending)) for ending in NOTES if ending in there}
-    words = (words for ending, content in found.items() for key in NOTES[ending] if (words := as_words(content.get(key))))
-    own = [content for ending, content in found.items() if ending != ".civitai.info"]
+    found = [
+        read_notes(path.with_name(stem(path.name) + ending)) for ending in sorted(there, key=lambda ending: NOTES.index(ending.lower()))
+    ]
     return Sidecar(
-        words=next(words, ()),
-        tags=next((tags for content in own if (tags := as_words(content.get("tags")))), ()),
-        notes=next((notes for content in own if (notes := _notes(content.get("notes")))), ""),
-        strength=next((weight for content in own if (weight := _strength(content.get("preferred weight"))) is not None), None),
+        words=_first(content.words(place) for content in found for place in _WORDS) or (),
+        tags=_first(content.words(place) for content in found for place in _TAGS) or (),
+        notes=_first(content.text(place) for content in found for place in _NOTES) or "",
+        strength=_first(content.strength(place) for content in found for place in _STRENGTH),
+        names=tuple(dict.fromkeys(name for content in found for place in _NAMES if (name := as_word(content.text(place))))),
+        base=as_word(_first(content.text(place) for content in found for place in _BASES) or ""),
+        favorite=any(content.get(place) is True for content in found for place in _FAVORITE),
+        problems=tuple(problem for content in found for problem in content.problems),
     )
 
 
-def as_words(value: Any) -> tuple[str, ...]:
-    """A text with commas or a list of texts, as words; anything else is none."""
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    words = (as_word(part) for part in parts if isinstance(part, str))
-    return tuple(dict.fromkeys(word for word in words if word))[:MAX_WORDS]
-
-
-def as_word(text: str) -> str:
-    """On one line, with single spaces, and not longer than a word of a stranger may be."""
-    return " ".join(text[: 4 * MAX_WORD].split())[:MAX_WORD].strip()
-
-
-def _content(path: Path) -> Mapping[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            return {}
-        content = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _notes(value: Any) -> str:
-    return value.strip()[:_MAX_NOTES] if isinstance(value, str) else ""
-
-
-def _strength(value: Any) -> float | None:
-    """The WebUI writes 0 where nothing was chosen."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
-        return None
-    return float(value) if abs(value) <= _MAX_STRENGTH else None
+def _first(values: Iterable[Any]) -> Any:
+    """The first that says something; None if none does."""
+    return next((value for value in values if value), None)

@@ -1,6 +1,6 @@
 """Trigger words of a network: from the files beside it, else from its metadata; the first source that has any.
 
-Order: `x.json`, `x.metadata.json`, `x.civitai.info`, `modelspec.trigger_phrase`, `modelspec.tags`, `ss_tag_frequency`.
+Order: the notes beside the file (`sidecar.NOTES`), `modelspec.trigger_phrase`, `modelspec.tags`, `ss_tag_frequency`.
 """
 
 from collections.abc import Mapping

@@ -25,6 +25,7 @@ def check(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="What fits partly does not fit.")] = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Say how much of a file fits a base, block by block, and why the rest does not.
@@ -33,7 +34,7 @@ def check(
     """
     from loraloom.session import Session
 
-    fit = Session(lora_folders=lora_folder or ()).fit(file, base, strict=strict)
+    fit = Session(lora_folders=lora_folder or (), follow_links=follow_links).fit(file, base, strict=strict)
     if as_json:
         terminal.out_json(_document(fit))
     else:

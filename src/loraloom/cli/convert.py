@@ -31,6 +31,7 @@ def convert(
     ] = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a network in another naming, as another type or in another precision, and print where it is."""
@@ -39,7 +40,7 @@ def convert(
     from loraloom.session import Session
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     target = Path(output).expanduser() if by_name(dialect).folder else session.new_file(output)
     found = session.convert(file, target, dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:

@@ -43,6 +43,7 @@ def edit(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there under the second name.")] = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Change the metadata of a file, or leave only a part of it; without options, show its metadata.
@@ -51,7 +52,7 @@ def edit(
     """
     from loraloom.session import Session
 
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     named = {"trigger_phrase": _words(trigger), "title": title, "author": author, "license": license, "description": description}
     changes = _changes({f"modelspec.{key}": value for key, value in named.items() if value is not None}, set or [], unset or [])
     if not changes and only is None and output is None:

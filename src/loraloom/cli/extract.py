@@ -58,6 +58,7 @@ def extract(
     plot: options.Plot = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Save a mix of LoRAs as one new file, or the LoRA that makes one checkpoint of another; and say how far it is from that.
@@ -72,7 +73,7 @@ def extract(
         raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
     mix, output = _arguments(mix, output, tuned)
     require_plot(plot, overwrite=overwrite)
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
     request = CombineRequest.of(
         mix=mix or "",

@@ -43,6 +43,7 @@ def generate(
     ] = None,
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     mode: options.Mode = "auto",
     loader: options.Loader = None,
     force: options.Force = False,
@@ -77,7 +78,7 @@ def generate(
         force=force,
         strict=strict,
     )
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     if explain:
         _explain(session.explain(request), as_json=as_json)
         return

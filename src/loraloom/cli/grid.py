@@ -28,6 +28,7 @@ def grid(
     ] = None,
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     mode: options.Mode = "auto",
     loader: options.Loader = None,
     force: options.Force = False,
@@ -57,7 +58,7 @@ def grid(
         force=force,
         strict=strict,
     )
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     place = Output.of(output or session.settings.output_folder, overwrite=overwrite)
     with progress_bar(f"opening {base or session.settings.base}") as on_step:
         sheet = session.grid(request, on_step)

@@ -28,13 +28,14 @@ def inspect(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Say what a file is: base, type, rank, what it changes, trigger words, how it was trained, and what is wrong with it."""
     from loraloom.errors import LoraError
     from loraloom.session import Session
 
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     documents: list[dict[str, Any]] = []
     first: LoraError | None = None
     for place, name in enumerate(files):

@@ -1,6 +1,7 @@
 """`loraloom list`: the LoRAs of the library. Headers only."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
 
 if TYPE_CHECKING:
-    from loraloom.catalogue import Catalogue, Facts, Item
+    from loraloom.catalogue import Catalogue, Facts, Item, LeftOut
 
 
 def list_loras(
@@ -20,6 +21,7 @@ def list_loras(
     family: Annotated[str | None, typer.Option(help='Only those for this base, such as sdxl or "SD 1.x".')] = None,
     type: Annotated[str | None, typer.Option(help="Only those with adapters of this type, such as lora.")] = None,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """List the LoRAs in your folders: name, base, type, trigger words, size and place."""
@@ -28,21 +30,23 @@ def list_loras(
 
     settings = Settings.load()
     folders = [*settings.library, *(folder.expanduser() for folder in lora_folder or ())]
-    catalogue = Catalogue(folders, index=settings.library_index)
+    catalogue = Catalogue(folders, index=settings.library_index, follow_links=follow_links or settings.follow_links)
     catalogue.complete()
     shown = [(item, catalogue.facts(item)) for item in catalogue.search(" ".join(words or ()), family=family, type=type)]
     if as_json:
         terminal.out_json([_entry(catalogue, item, facts) for item, facts in shown])
     elif shown:
-        _print_table(shown)
+        _print_table(catalogue, shown)
     else:
         where = ", ".join(str(folder) for folder in catalogue.folders) or "no folder; give one with --lora-folder or in the settings"
         terminal.err(f"no LoRAs in {where}" if not catalogue.items else f"none of {len(catalogue.items)} LoRAs is like this")
+    print_notes(note for _, facts in shown for note in facts.beside)
+    print_notes(_left_out(catalogue.left_out))
     if catalogue.index.problem:
         print_notes([catalogue.index.problem])
 
 
-def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
+def _print_table(catalogue: "Catalogue", shown: "list[tuple[Item, Facts]]") -> None:
     from rich.table import Table
 
     from loraloom.cli.page import size
@@ -56,8 +60,18 @@ def _print_table(shown: "list[tuple[Item, Facts]]") -> None:
     for item, facts in shown:
         kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
         middle = cell(facts.problem, "red") if facts.problem else cell(_few(facts.triggers))
-        table.add_row(cell(item.name), cell(facts.title), cell(kinds), middle, size(item.size), cell(_home(item.path.parent)))
+        table.add_row(cell(catalogue.tag(item)), cell(facts.title), cell(kinds), middle, size(item.size), cell(_home(item.path.parent)))
     Screen().print(table)
+
+
+def _left_out(entries: "Iterable[LeftOut]") -> Iterator[str]:
+    """A sentence for each reason, with the first few of its entries."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in entries:
+        by_reason.setdefault(f"{entry.reason}{entry.advice}", []).append(entry.place.below)
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{', '.join(names[:3])}{more}: {reason}"
 
 
 def _few(words: tuple[str, ...]) -> str:
@@ -87,9 +101,12 @@ def _entry(catalogue: "Catalogue", item: "Item", facts: "Facts") -> dict[str, An
         "aliases": list(facts.aliases),
         "hash": facts.hash or None,
         "strength": facts.strength,
+        "made_for": facts.base_told or None,
+        "favorite": facts.favorite,
         "notes": facts.notes or None,
         "preview": _text(facts.preview) if facts.preview else None,
         "problem": facts.problem or None,
+        "notices": list(facts.beside),
     }
 
 

@@ -19,6 +19,9 @@ Base = Annotated[
     ),
 ]
 LoraFolder = Annotated[list[Path] | None, typer.Option("--lora-folder", help="A folder of LoRAs, at any depth; may be repeated.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Links in the library may lead out of its folders. (default: the setting)")
+]
 Mode = Annotated[Literal["auto", "merge", "branch"], typer.Option(help="How LoRAs run: added into the weights, or beside them.")]
 Loader = Annotated[
     Literal["auto", "native", "diffusers"] | None,

@@ -23,6 +23,7 @@ def resize(
     plot: options.Plot = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a network at a smaller rank, and say how far it is from what it was."""
@@ -33,6 +34,6 @@ def resize(
         rank=rank, error=error, energy=energy, max_rank=max_rank, type=type, factor=factor, dialect=dialect, dtype=dtype, base=base
     )
     require_plot(plot, overwrite=overwrite)
-    session = Session(lora_folders=lora_folder or ())
+    session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     found = session.resize(file, request, session.new_file(output), overwrite=overwrite)
     print_extracted(found, "what it was", plot=plot, overwrite=overwrite, as_json=as_json)

@@ -1,5 +1,6 @@
 """`loraloom serve`: the web page and the HTTP APIs."""
 
+import os
 import webbrowser
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def serve(
         float, typer.Option("--graceful-timeout", min=0, max=3600, help="Seconds that a running job has to finish when the server stops.")
     ] = 7.0,
     lora_folder: options.LoraFolder = None,
+    follow_links: options.FollowLinks = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Serve the web page, our HTTP API, and that of the Stable Diffusion WebUI; ends with Ctrl-C."""
@@ -45,6 +47,8 @@ def serve(
     from loraloom.web.service import Service
 
     terminal.log_to_stderr()
+    if follow_links:
+        os.environ["LORALOOM_FOLLOW_LINKS"] = "true"  # a setting that the page cannot change
     place = "0.0.0.0" if listen else host
     access = Access.of(host=place, auth=api_auth, insecure=insecure, hosts=allow_host or (), origins=allow_origin or ())
     service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()), graceful_timeout)

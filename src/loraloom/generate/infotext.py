@@ -23,6 +23,8 @@ _NEGATIVE = "Negative prompt:"
 # The WebUI's own expression, with a bound on a key's length: a stranger's text is read in linear time.
 _PAIR = re.compile(r'(\w[\w \-/]{1,60}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
+_QUOTED_HASHES = re.compile(r'("(?:\\.|[^\\"])*"): ([0-9a-fx]+)(?:, |$)')
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -78,7 +80,7 @@ class Recipe:
             "Seed": str(self.seed),
             "Size": f"{self.width}x{self.height}",
             "Model": self.model,
-            **({"Lora hashes": ", ".join(f"{name}: {digest}" for name, digest in self.lora_hashes.items())} if self.lora_hashes else {}),
+            **({"Lora hashes": _hashes_text(self.lora_hashes)} if self.lora_hashes else {}),
             **self.extra,
             **exact,
         }
@@ -105,8 +107,18 @@ def _split(lines: list[str]) -> tuple[str, str]:
     return "\n".join(lines[:start]), "\n".join(negative)
 
 
+def _hashes_text(hashes: Mapping[str, str]) -> str:
+    """`a: 0123, b: 4567` as the WebUI writes it; names in quotes where it would not read back."""
+    plain = ", ".join(f"{name}: {digest}" for name, digest in hashes.items())
+    if _hashes(plain) == hashes:
+        return plain
+    return ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {digest}" for name, digest in hashes.items())
+
+
 def _hashes(text: str) -> Mapping[str, str]:
-    """`a: 0123, b: 4567`; commas and colons inside of a name belong to it."""
+    """By name; in names without quotes commas and colons belong to them."""
+    if (quoted := _QUOTED_HASHES.findall(text)) and ", ".join(f"{name}: {digest}" for name, digest in quoted) == text:
+        return {_unquoted(name): digest for name, digest in quoted}
     found: dict[str, str] = {}
     begun = ""
     for piece in text.split(", "):

@@ -161,7 +161,7 @@ def _recipe(opened: Opened, job: Job, style: Style, image: "Image") -> Recipe:
         width=image.width,
         height=image.height,
         model=opened.model,
-        lora_hashes={file.name: _short_hash(file) for file in files},
+        lora_hashes={file.called or file.name: _short_hash(file) for file in files},
         extra={**_begun(style.source), "Version": f"loraloom {version('loraloom')}"},
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom.bases.nano import model as nano
 from loraloom.bases.tiny import model as tiny
 from loraloom.errors import BaseError, NotSupported, SettingsError, suggestion
+from loraloom.filenames import has_ending
 from loraloom.generate.samplers import SAMPLERS
 from loraloom.generate.turns import TURNS
 from loraloom.lazy import LazyModule, torch
@@ -91,7 +92,7 @@ def _loader(source: str, held: "torch.dtype | None") -> Callable[[], Any]:
     if path.is_file():
         return partial(_open_checkpoint, path, _checkpoint_class(path))
     hub = _HUB.fullmatch(source)
-    if hub is None or source.endswith(".safetensors"):
+    if hub is None or has_ending(source):
         raise BaseError(_no_such_base(source, path))
     return partial(_open_folder, _fetched(source, hub["name"], hub["revision"]), source, _by_component(held))
 
@@ -151,7 +152,7 @@ def _kinds(error: BaseException | None) -> set[str]:
 
 
 def _no_such_base(source: str, path: Path) -> str:
-    what = "no such file" if source.endswith(".safetensors") else "no such base model"
+    what = "no such file" if has_ending(source) else "no such base model"
     kinds = f"; a base is {', '.join(EMBEDDED)}, a folder in diffusers' layout, a .safetensors checkpoint or owner/name on the hub"
     return f"{source}: {what}{suggestion(path.name, _known_near(path)) or kinds}"
 
@@ -159,7 +160,7 @@ def _no_such_base(source: str, path: Path) -> str:
 def _known_near(path: Path) -> list[str]:
     """The embedded bases, and what could have been meant in the folder where `path` would be."""
     try:
-        near = [item for item in path.parent.iterdir() if item.suffix == ".safetensors" or (item / "model_index.json").is_file()]
+        near = [item for item in path.parent.iterdir() if has_ending(item.name) or (item / "model_index.json").is_file()]
     except OSError:
         near = []
     return [*EMBEDDED, *(item.name for item in near)]

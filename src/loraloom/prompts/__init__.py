@@ -2,7 +2,7 @@
 
 from loraloom.prompts.emphasis import unmarked, weighted
 from loraloom.prompts.prompt import Prompt, compose, parse, parse_lenient, with_strengths
-from loraloom.prompts.tag import LoraTag
+from loraloom.prompts.tag import LoraTag, spelled, unquoted
 from loraloom.prompts.triggers import Given, choose, give_triggers
 
 __all__ = [
@@ -14,7 +14,9 @@ __all__ = [
     "give_triggers",
     "parse",
     "parse_lenient",
+    "spelled",
     "unmarked",
+    "unquoted",
     "weighted",
     "with_strengths",
 ]

@@ -7,12 +7,11 @@ from typing import Any
 
 from loraloom.errors import PromptError, suggestion
 from loraloom.prompts.nearly import INVISIBLE, OPENING
-from loraloom.prompts.tag import SCHEDULE_KEYS, UNQUOTED_NAME, LoraTag
+from loraloom.prompts.tag import QUOTED_NAME, SCHEDULE_KEYS, UNQUOTED_NAME, LoraTag, unquoted
 from loraloom.prompts.values import Piece, is_lbw, read_dyn, read_lbw, read_module, read_place, read_schedule, read_span
 from loraloom.schedule import Schedule, never_on
 from loraloom.strength import Strength
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _REST = re.compile(r"[^<>]*>")
 
 _READERS: dict[str, Callable[[Piece], object]] = {
@@ -58,7 +57,7 @@ def read_tags(source: str) -> tuple[tuple[Found, ...], tuple[PromptError, ...]]:
 
 def _read_tag(source: str, opening: re.Match[str], mistakes: list[PromptError]) -> Found | None:
     start, place = opening.start(), opening.end()
-    quoted = _QUOTED.match(source, place) if source[place : place + 1] == '"' else None
+    quoted = QUOTED_NAME.match(source, place) if source[place : place + 1] == '"' else None
     if source[place : place + 1] == '"' and quoted is None:
         mistakes.append(PromptError("the name's quote is not closed; add a \"", prompt=source, column=place))
         return None
@@ -67,7 +66,7 @@ def _read_tag(source: str, opening: re.Match[str], mistakes: list[PromptError]) 
         mistakes.append(PromptError("this tag is not closed; add a >", prompt=source, column=start, length=opening.end() - start))
         return None
     if quoted:
-        name, after = re.sub(r'\\(["\\])', r"\1", quoted[1]), quoted.end()
+        name, after = unquoted(quoted.group()), quoted.end()
     else:
         spelled = UNQUOTED_NAME.match(source, place, rest.end() - 1)
         name, after = (INVISIBLE.sub("", spelled.group()).strip(), spelled.end()) if spelled else ("", place)
@@ -76,7 +75,7 @@ def _read_tag(source: str, opening: re.Match[str], mistakes: list[PromptError]) 
     first, keys = _read_items(items[1:], mistakes)
     if items[0].text:
         mistakes.append(items[0].error("after the closing quote of a name comes : or >"))
-    elif not name.strip():
+    elif not name:
         mistakes.append(PromptError("a tag needs a name, as in <lora:ink:0.8>", prompt=source, column=place))
     else:
         return Found(start, rest.end(), LoraTag(name, first, keys, column=start, length=rest.end() - start))

@@ -9,6 +9,7 @@ from loraloom.strength import LBW_PRESETS, Strength
 
 # A name without quotes ends at the first colon, save for the one of `hf:owner/repo` and of a drive letter.
 UNQUOTED_NAME = re.compile(r"hf:[^:/<>]+/[^:<>]*|[A-Za-z]:[\\/][^:<>]*|[^:<>]*")
+QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # Key in a prompt -> field of Strength, for the keys that take a schedule.
 SCHEDULE_KEYS = {
     "te": "te",
@@ -38,7 +39,7 @@ class LoraTag:
 
     def __str__(self) -> str:
         """The tag's plainest text; it reads back as an equal tag."""
-        parts = ["lora", _name_text(self.name)]
+        parts = ["lora", spelled(self.name)]
         given = {key: getattr(self.keys, name) for key, name in SCHEDULE_KEYS.items()}
         if self.first is not None:
             parts.append(str(self.first))
@@ -56,8 +57,15 @@ def lbw_text(factors: tuple[float, ...]) -> str:
     return named.get(factors) or ",".join(number(factor) for factor in factors)
 
 
-def _name_text(name: str) -> str:
+def spelled(name: str) -> str:
+    """The name as a tag says it: in quotes where it would not be read as this name without them."""
     read = UNQUOTED_NAME.match(f"{name}:")
     if read and read.group() == name == name.strip() and not name.startswith('"') and not INVISIBLE.search(name):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def unquoted(text: str) -> str:
+    """The name that stands in quotes; any other text as it is."""
+    quoted = QUOTED_NAME.fullmatch(text)
+    return re.sub(r'\\(["\\])', r"\1", quoted[1]) if quoted else text

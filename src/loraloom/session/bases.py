@@ -7,6 +7,7 @@ from pathlib import Path
 from loraloom.basefile import BaseFile, open_base
 from loraloom.bases.tiny.model import folder as tiny_folder
 from loraloom.errors import BaseError
+from loraloom.filenames import stem
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
 from loraloom.lazy import torch
@@ -40,7 +41,7 @@ class Bases:
 
     def _make(self, source: str, held: "torch.dtype | None" = None) -> Opened:
         path = _here(source)
-        model = path.resolve().name.removesuffix(".safetensors") if path else source
+        model = stem(path.resolve().name) if path else source
         return Opened(open_pipeline(source, held), model, self._settings.loader)
 
     @contextmanager

@@ -1,17 +1,28 @@
 """What names and tags lead to: the session's catalogue, looked at again before it is asked."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from loraloom.catalogue import Catalogue, Finished, Item, finish, own_strength
 from loraloom.errors import NotFound, PromptError, SettingsError
+from loraloom.filenames import expanded
 from loraloom.prompts import LoraTag, Prompt, parse
 from loraloom.settings import Settings
 from loraloom.strength import Strength
 
-Named = Sequence[tuple[Item, Strength]]
+
+class Use(NamedTuple):
+    """A network of a mix; `called` is a name that tells it from all others of the library."""
+
+    item: Item
+    strength: Strength
+    called: str
+
+
+Named = Sequence[Use]
 
 
 class Library:
@@ -29,7 +40,7 @@ class Library:
         folders = (*self._settings.library, *self.folders)
         with self._looking:
             if self._kept is None or self._kept.folders != folders:
-                self._kept = Catalogue(folders, index=self._settings.library_index)
+                self._kept = Catalogue(folders, index=self._settings.library_index, follow_links=self._settings.follow_links)
             return self._kept
 
     def now(self, prompts: Sequence[Prompt]) -> Catalogue:
@@ -43,13 +54,13 @@ class Library:
 
     def locate(self, name: str | Path) -> Path:
         """The file that a path or a name means; a path that is there counts first. Raises NotFound."""
-        path = Path(name).expanduser()
-        if path.is_file():
+        path = expanded(name)
+        if _there(path, Path.is_file):
             return path
         try:
             return self.catalogue().find(str(name), paths=self.paths).path
         except NotFound as error:
-            if path.is_dir():  # of PEFT, if it is one
+            if _there(path, Path.is_dir):  # of PEFT, if it is one
                 return path
             if path.is_absolute() or not (path.suffix or len(path.parts) > 1):
                 raise
@@ -67,7 +78,7 @@ class Library:
                     key = item.path.resolve()
                     strength = tag.strength(own_strength(catalogue.facts(item, complete=False), self._settings.default_strength))
                     found[key] = (item, found[key][1] + strength if key in found else strength)
-        return tuple(found.values())
+        return tuple(Use(item, strength, catalogue.called(item)) for item, strength in found.values())
 
     def mixed(self, mix: str) -> Named:
         """The networks of a text that is tags alone."""
@@ -81,6 +92,14 @@ class Library:
         """The prompt as it is drawn, and as its recipe tells it; `triggers` replaces the setting."""
         count = self._settings.auto_apply_triggers if triggers is None else triggers
         return finish(prompt, catalogue, default=self._settings.default_strength, triggers=count, paths=self.paths)
+
+
+def _there(path: Path, kind: Callable[[Path], bool]) -> bool:
+    """False also for a name that no file can have."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 @contextmanager

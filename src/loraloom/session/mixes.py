@@ -67,12 +67,12 @@ def _stacked(kept: Kept, request: CombineRequest) -> Iterator[tuple[CombineReque
     """The request with its steps, the networks of its mix, the family they are for, and the base's weights where it names one."""
     named = kept.library.mixed(request.mix)
     with kept.bases.asked(request.base) as held:
-        files = [dialects.read(item.path, held.base if held else None) for item, _ in named]
+        files = [replace(dialects.read(use.item.path, held.base if held else None), called=use.called) for use in named]
         family = held.base if held else by_family(files[0].base)
         assert family is not None
         if request.flatten and request.steps is None:
             request = request.model_copy(update={"steps": usual_steps(family.family)})
-        stack = tuple(zip(files, (strength for _, strength in named), strict=True))
+        stack = tuple(zip(files, (use.strength for use in named), strict=True))
         yield request, stack, family, held.weight if held else None
 
 

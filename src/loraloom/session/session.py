@@ -40,11 +40,15 @@ class Session:
     others rest then, between two steps.
     """
 
-    def __init__(self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = (), paths: bool = True) -> None:
-        """`lora_folders` are searched besides those of the settings; `paths` allows absolute ones in prompts, which a server must not.
-        Nothing is opened yet.
+    def __init__(
+        self, settings: Settings | None = None, *, lora_folders: Iterable[str | Path] = (), follow_links: bool = False, paths: bool = True
+    ) -> None:
+        """`lora_folders` are searched besides those of the settings; `follow_links` turns that setting on; `paths` allows those of
+        this computer in prompts, which a server must not. Nothing is opened yet.
         """
         self.settings = settings or Settings.load()
+        if follow_links:
+            self.settings = self.settings.model_copy(update={"follow_links": True})
         self._kept = Kept(Library(self.settings, lora_folders, paths=paths), Bases(self.settings), Networks())
 
     def catalogue(self) -> Catalogue:

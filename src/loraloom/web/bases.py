@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from loraloom.errors import NotFound, suggestion
+from loraloom.filenames import SUFFIX, has_ending, stem
 from loraloom.generate.pipeline import EMBEDDED
-from loraloom.newfile import SUFFIX
 from loraloom.settings import Settings
 
 _HASHED_BYTES = 64 * 2**20  # larger weights are not read for a hash
@@ -65,13 +65,13 @@ def find_base(settings: Settings, name: str | None) -> KnownBase:
 def _name(source: str) -> str:
     """No folders of this computer; names on the hub as they are."""
     path = Path(source).expanduser()
-    return path.resolve().name.removesuffix(SUFFIX) if source not in EMBEDDED and path.exists() else source
+    return stem(path.resolve().name) if source not in EMBEDDED and path.exists() else source
 
 
 def _models(folder: Path) -> list[Path]:
     """Checkpoints and model folders directly in `folder`."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX or (path / "model_index.json").is_file())
+        return sorted(path for path in folder.iterdir() if has_ending(path.name) or (path / "model_index.json").is_file())
     except OSError:
         return []
 

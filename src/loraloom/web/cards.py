@@ -27,7 +27,7 @@ def card(catalogue: "Catalogue", item: "Item", family: str | None) -> Network:
     return Network(
         id=item.id,
         name=item.name,
-        tag=tag(catalogue, item),
+        tag=catalogue.tag(item),
         folder=folder,
         family=facts.family,
         base=facts.title,
@@ -39,16 +39,12 @@ def card(catalogue: "Catalogue", item: "Item", family: str | None) -> Network:
         modified=item.modified,
         hash=facts.hash,
         strength=facts.strength,
+        favorite=facts.favorite,
         preview=f"/api/v1/networks/{item.id}/preview" if facts.preview else None,
         fits=facts.family == family if family and facts.family else None,
         problem=facts.problem,
+        notices=facts.beside,
     )
-
-
-def tag(catalogue: "Catalogue", item: "Item") -> str:
-    """What a prompt says for this file; never a folder of this computer."""
-    shortest = catalogue.tag(item)
-    return item.below if shortest == str(item.path) else shortest
 
 
 def details(catalogue: "Catalogue", item: "Item", family: str | None) -> NetworkDetails:
@@ -75,8 +71,7 @@ def by_id(catalogue: "Catalogue", network_id: str) -> "Item":
 def preview(catalogue: "Catalogue", item: "Item") -> bytes:
     """The picture beside the file, small, as WebP: nothing of the file itself is passed on. Raises NoSuch without one."""
     path = catalogue.facts(item).preview
-    folders = [folder.resolve() for folder in catalogue.folders]
-    if path is None or not any(path.resolve().is_relative_to(folder) for folder in folders):
+    if path is None or not catalogue.may_show(path):
         raise NoSuch(f"{item.name} has no preview")
     try:
         return _encoded(path, path.stat().st_mtime_ns)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from loraloom.newfile import SUFFIX
+from loraloom.filenames import stem
 
 _CHARACTERS = 100
 _BYTES = 200  # in UTF-8; file systems take 255 with the ending and what a temporary file adds
@@ -16,7 +16,7 @@ _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*
 
 def _as_name(name: str) -> str:
     """Without the ending if it is there. Raises ValueError that says what to change."""
-    name = unicodedata.normalize("NFC", name).removesuffix(SUFFIX)
+    name = stem(unicodedata.normalize("NFC", name))
     if found := _FOREIGN.search(name):
         raise ValueError(f'"{found[0]}" cannot stand in a name; it is the name of a file, not a path')
     if odd := next((character for character in name if unicodedata.category(character)[0] == "C" or character in "\u2028\u2029"), None):

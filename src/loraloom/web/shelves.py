@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.errors import SettingsError, Taken, suggestion
-from loraloom.newfile import SUFFIX, writable_folders
+from loraloom.filenames import SUFFIX
+from loraloom.newfile import writable_folders
 from loraloom.settings import Settings
 
 

@@ -936,12 +936,16 @@ export interface components {
             hash: string;
             /** Strength */
             strength: number | null;
+            /** Favorite */
+            favorite: boolean;
             /** Preview */
             preview: string | null;
             /** Fits */
             fits: boolean | null;
             /** Problem */
             problem: string;
+            /** Notices */
+            notices: string[];
         };
         /** NetworkDetails */
         NetworkDetails: {
@@ -976,12 +980,16 @@ export interface components {
             hash: string;
             /** Strength */
             strength: number | null;
+            /** Favorite */
+            favorite: boolean;
             /** Preview */
             preview: string | null;
             /** Fits */
             fits: boolean | null;
             /** Problem */
             problem: string;
+            /** Notices */
+            notices: string[];
             /** Notes */
             notes: string;
             /** Metadata */

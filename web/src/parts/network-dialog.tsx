@@ -68,6 +68,7 @@ export function NetworkDialog({ network, close }: { network: Network; close: () 
 function facts(network: Network): [string, string][] {
   const all: [string, string][] = [
     ["Problem", network.problem],
+    ["Notes beside it", network.notices.join("\n")],
     ["Base", network.base || network.family || "not known"],
     ["Type", network.types.join(", ")],
     ["Rank", network.rank],

@@ -40,9 +40,9 @@ export function spelled(name: string): string {
   return plain ? name : `"${name.replace(/(["\\])/g, "\\$1")}"`;
 }
 
-/** The prompt with a tag for this network at its end. */
+/** The prompt with a tag for this network at its end; `name` as a tag spells it, as the server gives it. */
 export function addTag(text: string, name: string, strength: string): string {
-  const tag = `<lora:${spelled(name)}:${strength}>`;
+  const tag = `<lora:${name}:${strength}>`;
   return text === "" || /\s$/.test(text) ? text + tag : `${text} ${tag}`;
 }
 

@@ -1,6 +1,6 @@
 /** The tags of a prompt as a mix, and one tag in the place of a mix. */
 
-import { addTag, removeTag, spelled } from "./edits";
+import { addTag, removeTag } from "./edits";
 import { isSchedule } from "./numbers";
 import { tags } from "./tokens";
 
@@ -16,7 +16,8 @@ export function changes(mix: string): boolean {
   return tags(mix).some((tag) => tag.items.some((item) => isSchedule(item.text)));
 }
 
-/** The prompt with one tag instead of the tags of `mix`, where the first of them stands; at its end if it has none of them. */
+/** The prompt with one tag instead of the tags of `mix`, where the first of them stands; at its end if it has none of
+ * them. `name` as a tag spells it. */
 export function instead(prompt: string, mix: string, name: string): string {
   const wanted = tags(mix).map((tag) => tag.source);
   const found: number[] = [];
@@ -31,7 +32,7 @@ export function instead(prompt: string, mix: string, name: string): string {
   const without = others.reduceRight((text, index) => removeTag(text, index), prompt);
   const tag = tags(without)[first];
   if (tag === undefined) return addTag(without, name, "1");
-  return `${without.slice(0, tag.start)}<lora:${spelled(name)}:1>${without.slice(tag.stop)}`;
+  return `${without.slice(0, tag.start)}<lora:${name}:1>${without.slice(tag.stop)}`;
 }
 
 const LONGEST = 60;

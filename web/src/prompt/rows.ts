@@ -1,6 +1,6 @@
 /** One row per tag, as the page shows them beside the prompt: its name, its values, and which network it means. */
 
-import { itemOf, type StrengthKey } from "./edits";
+import { itemOf, spelled, type StrengthKey } from "./edits";
 import { plainNumber } from "./numbers";
 import { tags, type Item, type TagSegment } from "./tokens";
 
@@ -51,7 +51,7 @@ function control(tag: TagSegment, key: StrengthKey): Control {
 
 /** Names by which a network can be called in a tag. */
 export interface Named {
-  readonly tag: string;
+  readonly tag: string; // as a tag spells it
   readonly name: string;
   readonly folder: string;
   readonly hash: string;
@@ -60,9 +60,10 @@ export interface Named {
 /** The network that a name means, as far as the page can tell; the server has the last word. */
 export function meant<T extends Named>(name: string, networks: readonly T[]): T | undefined {
   const lower = name.toLowerCase();
-  const exact = networks.find((network) => network.tag === name);
+  const tag = spelled(name);
+  const exact = networks.find((network) => network.tag === tag);
   if (exact !== undefined) return exact;
-  const called = networks.filter((network) => [network.tag, network.name, path(network)].some((each) => each.toLowerCase() === lower));
+  const called = networks.filter((network) => [network.name, path(network)].some((each) => each.toLowerCase() === lower));
   if (called.length > 0) return called.length === 1 ? called[0] : undefined;
   return /^[0-9a-f]{8,}$/.test(lower) ? networks.find((network) => network.hash.toLowerCase().startsWith(lower)) : undefined;
 }

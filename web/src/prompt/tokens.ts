@@ -98,7 +98,7 @@ function readTag(text: string, start: number, place: number): TagSegment | null 
     after = place + spelled.length;
   }
   const [leftover, ...items] = split(text, after, stop - 1);
-  const usable = leftover !== undefined && leftover.start === leftover.stop && name.trim() !== "";
+  const usable = leftover !== undefined && leftover.start === leftover.stop && name !== "";
   return {
     kind: "tag",
     source: text.slice(start, stop),

@@ -19,7 +19,7 @@ test("the new tag stands where the first of the mix stood; other words and tags 
   expect(instead(prompt, "<lora:a:0.5><lora:b:1>", "c")).toBe("an owl <lora:c:1>, blue <lora:other:1>");
   expect(instead("an owl", "<lora:a:0.5>", "c")).toBe("an owl <lora:c:1>");
   expect(instead("<lora:a:1><lora:a:1>", "<lora:a:1>", "c")).toBe("<lora:c:1><lora:a:1>");
-  expect(instead("x <lora:a:1>", "<lora:a:1>", "odd: name")).toBe('x <lora:"odd: name":1>');
+  expect(instead("x <lora:a:1>", "<lora:a:1>", '"odd: name"')).toBe('x <lora:"odd: name":1>');
 });
 
 test("in any prompt the whole mix becomes one tag, and the words stay", () => {

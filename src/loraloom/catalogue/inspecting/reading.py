@@ -42,9 +42,10 @@ def _inspect(path: Path, *, hash: bool, keys: bool) -> Inspection:
     found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, metadata)
     base = by_family(found.family) if found.family else None
     files = [held(part, base) for part in parts]
+    notes = read_sidecar(path)
     told, values = training(metadata), numbers(files)
     hashed = hashes(headers[0], metadata.get("sshs_model_hash", "")) if hash else None
-    warnings = [*doubts(files, values, told), *(hash_doubt(hashed) if hashed else ())]
+    warnings = [*doubts(files, values, told), *(hash_doubt(hashed) if hashed else ()), *notes.problems]
     warnings += read_doubts([(each.header, each.match) for each in files if each.match])
     modules = [module for each in files for module in each.modules]
     return Inspection(
@@ -68,7 +69,7 @@ def _inspect(path: Path, *, hash: bool, keys: bool) -> Inspection:
         components=tuple(_components(modules, base)),
         words=tuple(dict.fromkeys(word for each in files for word, _ in each.words.values())),
         unused=tuple(unused for each in files for unused in each.unused),
-        triggers=triggers(read_sidecar(path), metadata).words,
+        triggers=triggers(notes, metadata).words,
         training=told,
         warnings=tuple(warnings),
         problem="; ".join(dict.fromkeys(each.problem for each in files if each.problem)),

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from loraloom.bases import Base
 from loraloom.errors import SettingsError, suggestion
+from loraloom.filenames import has_ending
 from loraloom.strength import is_text_encoder
 from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
@@ -125,4 +126,4 @@ def _output(config: TrainConfig) -> Path:
     """The file to write, always with the ending."""
     if config.output is None:
         return Path(usual_name(config))
-    return config.output if config.output.suffix == ".safetensors" else config.output.with_name(config.output.name + ".safetensors")
+    return config.output if has_ending(config.output.name) else config.output.with_name(config.output.name + ".safetensors")

@@ -100,9 +100,11 @@ class Network(_Answer):
     modified: datetime
     hash: str
     strength: float | None  # preferred; None: the setting
+    favorite: bool  # in the notes beside the file
     preview: str | None  # URL of a picture
     fits: bool | None  # the current base; None: cannot be told
     problem: str  # why it cannot be used, "" if it can
+    notices: tuple[str, ...]  # what could not be read of the notes beside it
 
 
 class Networks(_Answer):

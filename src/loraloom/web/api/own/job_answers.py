@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from loraloom.errors import LoraError
+from loraloom.prompts import spelled
 from loraloom.web.answers import Wish, mistake_of
 from loraloom.web.api.models import DrawnPicture, Extraction, ExtractJob, Job
-from loraloom.web.cards import tag
 from loraloom.web.drawing import Drawn, DrawTask
 from loraloom.web.extraction import ExtractTask
 from loraloom.web.service import Service
@@ -46,7 +46,7 @@ def extraction(service: Service, task: ExtractTask) -> Extraction | None:
     return Extraction(
         name=task.request.name,
         network=item.id if item else None,
-        tag=tag(service.library, item) if item else task.request.name,
+        tag=service.library.tag(item) if item else spelled(task.request.name),
         folder=task.shelf.name,
         size=item.size if item else None,
         base=found.base,

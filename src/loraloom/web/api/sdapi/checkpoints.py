@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from loraloom.newfile import SUFFIX
+from loraloom.filenames import SUFFIX, has_ending
 from loraloom.web.api.sdapi.routes import router as _router
 from loraloom.web.bases import known_bases
 from loraloom.web.service import Here
@@ -34,7 +34,7 @@ def list_checkpoints(service: Here) -> list[CheckpointItem]:
             model_name=base.name,
             hash=base.sha256 and base.sha256[:10],
             sha256=base.sha256,
-            filename=f"{base.name.rpartition('/')[2]}{SUFFIX if base.source.endswith(SUFFIX) else ''}",
+            filename=f"{base.name.rpartition('/')[2]}{SUFFIX if has_ending(base.source) else ''}",
         )
         for base in known_bases(service.settings)
     ]

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from loraloom.catalogue import Catalogue, Item
 from loraloom.errors import NotFound
-from loraloom.newfile import SUFFIX
-from loraloom.prompts import parse_lenient
+from loraloom.filenames import SUFFIX
+from loraloom.prompts import parse_lenient, spelled
 from loraloom.web.answers import NoSuch
 from loraloom.web.api.sdapi.routes import router as _router
-from loraloom.web.cards import metadata, tag
+from loraloom.web.cards import metadata
 from loraloom.web.service import Here
 
 router = _router("LoRA")
@@ -20,7 +20,7 @@ _LEVELS = 32  # of a value's lists and objects; trainers write three, and pydant
 
 
 class LoraItem(BaseModel):
-    """`name` is what a tag says; `path` is below the library, never of this computer."""
+    """`name` is what a tag says, in quotes where it needs them; `path` is below the library, never of this computer."""
 
     name: str
     alias: str
@@ -57,9 +57,9 @@ def loaded_loras(service: Here) -> list[str]:
 
 
 def _item(library: Catalogue, item: Item) -> LoraItem:
-    name = tag(library, item)
+    name = library.tag(item)
     values = {key: _value(text) for key, text in metadata(library, item).items()}
-    return LoraItem(name=name, alias=next(iter(library.facts(item).aliases), name), path=item.below + SUFFIX, metadata=values)
+    return LoraItem(name=name, alias=next(map(spelled, library.facts(item).aliases), name), path=item.below + SUFFIX, metadata=values)
 
 
 def _value(text: str) -> Any:
