@@ -32,6 +32,7 @@ from loraloom.adapters import Adapter, read_adapter
 from loraloom.bases import SDXL, Target
 from loraloom.engine.keep import Checkpoints
 from loraloom.engine.merge import Merged
+from loraloom.undo import Undo
 
 Shape = tuple[int, ...]
 # Both of LoHa's and LoKr's scales are 1 here: LyCORIS' merge applies alpha/rank twice to them (4.1.3), so that its results differ.
@@ -117,7 +118,7 @@ def one(component: Component, base: Tensor, name: str, rounds: int, clock: Calla
     with torch.no_grad():
         for _ in range(rounds):
             measured("theirs", lambda: module.merge_to(1.0))  # type: ignore[operator]
-            merged = Merged({"unet": component}, checkpoints)
+            merged = Merged({"unet": component}, checkpoints, Undo())
             measured("ours", partial(merged.add, target, layer, [(adapter, 1.0)]))
         layer.weight.copy_(base)  # type: ignore[operator]
     change = float((changed["theirs"] - base).abs().max())

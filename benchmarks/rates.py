@@ -14,6 +14,7 @@ from benchmarks.measured import CLOCKS, DEVICES, Clock, clock_of, machine, table
 from loraloom.adapters import LoRA
 from loraloom.bases import Target
 from loraloom.engine.branch import Branches, Weighted
+from loraloom.undo import Undo
 
 WIDTH, RANK, WEIGHTS, SMALL = 1280, 32, 64, 16
 
@@ -45,7 +46,8 @@ def call(clock: Clock, device: str) -> float:
     """Seconds of one call of one hook, its products aside."""
     layer, x = torch.nn.Linear(SMALL, SMALL, device=device), torch.randn(1, 1, SMALL, device=device)
     adapter = LoRA(down=torch.randn(1, SMALL), up=torch.randn(SMALL, 1))
-    branches = Branches(1)
+    undo = Undo()
+    branches = Branches(1, undo)
 
     def run() -> None:
         with torch.no_grad():
@@ -56,7 +58,7 @@ def call(clock: Clock, device: str) -> float:
     branches.add(Target("unet", ""), layer, [Weighted(adapter, 0, None)])
     branches.build()
     hooked = median(run, clock, 15)
-    branches.restore()
+    undo.run()
     return (hooked - plain) / 1000
 
 

@@ -42,8 +42,10 @@ LAYERS = {
     "strength": 0,
     "filenames": 0,
     "newfile": 0,
+    "undo": 0,
     "settings": 0,
     "settingsfile": 0,
+    "interrupts": 0,
     "lazy": 0,
     "plugins": 0,
 }

@@ -18,7 +18,8 @@ LoraError
 │   ├── ShapeMismatch      same key, other shape
 │   └── NothingApplied     not one tensor fits
 ├── EngineError            what the engine cannot do with this pipeline or in this state
-│   └── NotSupported       a feature that this engine, mode or pipeline refuses by name
+│   ├── NotSupported       a feature that this engine, mode or pipeline refuses by name
+│   └── BaseLost           weights of the base that cannot be brought back: it has to be loaded again
 ├── BaseError              a base model that cannot be loaded
 ├── DatasetError           pictures or captions that cannot be trained on
 ├── TrainingError          a run that stopped itself: NaN loss, dead target, state of another run
@@ -126,6 +127,10 @@ class EngineError(LoraError):
 
 class NotSupported(EngineError):
     """A feature that this engine, mode or pipeline refuses by name."""
+
+
+class BaseLost(EngineError):
+    """Weights of the base that cannot be brought back; the pipeline takes no networks any more and has to be loaded again."""
 
 
 class BaseError(LoraError):

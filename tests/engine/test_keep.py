@@ -1,16 +1,17 @@
 """Laws of the kept base: left to its checkpoint where every bit is there, copied where not, and back with every bit."""
 
 import copy
+import os
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from support import everything, fingerprint, network
+from support import everything, fingerprint, hooks, network
 
 from loraloom.bases import NANO
 from loraloom.engine import Engine
 from loraloom.engine.keep import Kept
-from loraloom.errors import EngineError
+from loraloom.errors import BaseLost, EngineError
 from loraloom.lorafile import Mix
 from loraloom.strength import Strength
 
@@ -56,6 +57,45 @@ def test_a_checkpoint_that_is_replaced_meanwhile_changes_nothing(folder):
     with Engine(opened).attached(MIX, mode="merge"):
         (folder / "other").write_bytes(b"nothing")
         (folder / "other").replace(folder / UNET)
+    assert fingerprint(opened) == before
+
+
+def in_place(path, how):
+    """Other bytes under the same inode, as `cp` and `save_pretrained` write them."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if how == "cut":
+            file.truncate(size // 2)
+        else:
+            file.seek(size // 2)
+            file.write(bytes(size - size // 2))
+    os.utime(path, ns=(1, 1))  # a clock may be too coarse to tell two writes of one test apart
+
+
+@pytest.mark.parametrize("how", ["cut", "overwritten"])
+def test_a_checkpoint_that_is_written_into_meanwhile_is_an_error_and_the_base_is_used_no_more(folder, how):
+    """In half precision in the file and float32 in memory: no weight of the model is a map of the file itself."""
+    opened = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    words = f"{UNET}: was written to while networks were merged .* Load the base again"
+    engine = Engine(opened)
+    with pytest.raises(BaseLost, match=words), engine.attached(MIX, mode="merge"):
+        in_place(folder / UNET, how)
+    for attempt in (engine, Engine(opened)):
+        with pytest.raises(BaseLost, match=words), attempt.attached(MIX):
+            pass
+    assert hooks(opened) == 0
+    assert "_loraloom_attached" not in vars(opened.unet)
+
+
+def test_a_checkpoint_that_was_written_into_before_is_copied(folder):
+    opened = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    engine, before = Engine(opened), fingerprint(opened)
+    with engine.attached(MIX, mode="merge"):
+        pass
+    in_place(folder / UNET, "overwritten")
+    with engine.attached(MIX, mode="merge") as report:
+        pass
+    assert report.nbytes > 100_000
     assert fingerprint(opened) == before
 
 

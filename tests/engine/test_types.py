@@ -16,6 +16,7 @@ from loraloom.engine import Engine
 from loraloom.engine.keep import Checkpoints
 from loraloom.engine.merge import Merged
 from loraloom.lorafile import LoraFile, Mix
+from loraloom.undo import Undo
 
 MODES = ("merge", "branch")
 PRECISE = [name for name in CASES if not name.endswith(("fp16", "bf16"))]
@@ -178,9 +179,10 @@ def test_a_weight_of_several_blocks_is_merged_as_in_one(name, dtype):
     torch.manual_seed(0)
     layer = nn.Linear(1536, 1072, dtype=dtype)
     adapter, before = CASES[name](tuple(layer.weight.shape)), layer.weight.detach().clone()
-    merged = Merged({"unet": layer}, Checkpoints())
+    undo = Undo()
+    merged = Merged({"unet": layer}, Checkpoints(), undo)
     merged.add(Target("unet", "x"), layer, [(adapter, 0.5)])
     expected = before.float() + 0.5 * adapter.delta(before)
     assert close(layer.weight.detach().float(), expected, 0.01 if dtype == torch.bfloat16 else 1e-6)
-    merged.restore()
+    undo.run()
     assert torch.equal(layer.weight.detach(), before)

@@ -70,7 +70,7 @@ def _cycle(engine, files, outcome, dice, monkeypatch) -> bool:
     with monkeypatch.context() as patch:
         if outcome == "attach":
             left = [dice.randrange(1, 40)]
-            for live, inner in ((Merged, "_change_weight"), (Merged, "_change_bias"), (Branches, "add"), (Run, "following")):
+            for live, inner in ((Merged, "_change_weight"), (Merged, "_change_bias"), (Branches, "add"), (Run, "follow")):
                 patch.setattr(live, inner, failing(getattr(live, inner), left, after=dice.random() < 0.5))
         if outcome == "denoiser":
             patch.setattr(

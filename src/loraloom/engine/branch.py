@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from loraloom.adapters import Adapter
 from loraloom.adapters.like import like
 from loraloom.bases import Target
-from loraloom.engine.live import cast_inside, weight_of
+from loraloom.engine.live import after_calls, cast_inside, weight_of
 from loraloom.engine.strengths import Strengths
 from loraloom.lazy import torch
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,8 @@ Part = _LowRank | _Dense | _Shift | _Own
 class Branches:
     """The forward hooks of one attach, and the strengths of each component that has any."""
 
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-        self._handles: list[RemovableHandle] = []
+    def __init__(self, columns: int, undo: Undo) -> None:
+        self._columns, self._undo = columns, undo
         self._first: dict[str, Module] = {}
         self._nbytes = 0
         self.strengths: dict[str, Strengths] = {}
@@ -140,17 +139,13 @@ class Branches:
                 total = part(module, inputs[0], y, total, strengths)
             return total
 
-        self._handles.append(layer.register_forward_hook(hook))
+        after_calls(layer, hook, self._undo)
 
     def build(self) -> None:
         """All layers are added: make the strengths."""
         for component, strengths in self.strengths.items():
             weight = weight_of(self._first[component])
             strengths.build(weight.device, weight.dtype)
-
-    def restore(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
 
 
 def _parts(layer: "Module", adapters: Sequence[Weighted], strengths: Strengths) -> list[Part]:

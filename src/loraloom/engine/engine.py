@@ -1,8 +1,9 @@
 """The engine: networks on a live pipeline for the time of a `with`, and nothing left behind."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loraloom.bases import Base, Target
@@ -11,7 +12,7 @@ from loraloom.engine.keep import Checkpoints
 from loraloom.engine.live import (
     called,
     cast_inside,
-    claimed,
+    claim,
     components,
     live_modules,
     misfit,
@@ -29,8 +30,10 @@ from loraloom.engine.run import Run
 from loraloom.engine.tokens import Tokens
 from loraloom.errors import EngineError, NothingApplied, WrongBase
 from loraloom.lorafile import Mix
+from loraloom.undo import Undo, changing, completed
 
 if TYPE_CHECKING:
+    import torch
     from torch.nn import Module
 
 
@@ -48,14 +51,16 @@ class Engine:
         self._prepared: Prepared | None = None
         self._checkpoints = Checkpoints()
 
-    @contextmanager
-    def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> Iterator[Report]:
-        """The mixes are live inside; afterwards every parameter and buffer has the bits that it had before, errors included.
+    def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> AbstractContextManager[Report]:
+        """The mixes are live inside; afterwards every parameter and buffer has the bits that it had before, errors and interrupts included.
 
         One mix is for every picture; several are one for each picture of a batch, in order. `steps` is the number of sampler
         steps of the run, `mode` how adapters run. The sampler's steps are followed by themselves. Raises NothingApplied if a
         network fits nothing, NotSupported for what this engine does not run, EngineError if the pipeline is in use already.
         """
+        return changing(lambda undo: self._attach(undo, mixes, steps, mode))
+
+    def _attach(self, undo: Undo, mixes: Mix | Sequence[Mix], steps: int, mode: Wish) -> Report:
         started = time.perf_counter()
         mixture = Mixture(mixes, self.base)
         named = walked(self.pipeline)
@@ -63,16 +68,12 @@ class Engine:
         entries, networks = self._resolve(mixture, modules)
         words = Tokens(self.pipeline, (network.file for network in mixture.networks))
         chosen = plan(mode, entries, mixture, modules, self.pipeline, named, steps, prepared=self._prepared is not None)
-        with ExitStack() as undo:
-            undo.enter_context(claimed(components(self.pipeline).values()))
-            undo.enter_context(words.known())
-            before = {entry.target: weight_of(modules[entry.target]).dtype for entry in entries}
-            merged, branches = self._add(chosen, mixture, modules, steps, undo)
-            nbytes = merged.nbytes + branches.nbytes
-            yield Report(tuple(networks), chosen.mode, chosen.reason, len(before), nbytes, time.perf_counter() - started)
-        for target, dtype in before.items():  # not reached when the body raised: its own error is the one to see
-            if weight_of(modules[target]).dtype != dtype:
-                raise cast_inside(dtype, weight_of(modules[target]).dtype)
+        claim(components(self.pipeline).values(), undo)
+        words.teach(undo)
+        before = {entry.target: weight_of(modules[entry.target]).dtype for entry in entries}
+        undo.afterwards(partial(_refuse_cast, modules, before))
+        nbytes = self._add(chosen, mixture, modules, steps, undo)
+        return Report(tuple(networks), chosen.mode, chosen.reason, len(before), nbytes, time.perf_counter() - started)
 
     def step(self, n: int) -> None:
         """Strengths of step `n` (from 1) from now on: for sampling loops of your own, which no scheduler of the pipeline counts."""
@@ -88,7 +89,8 @@ class Engine:
         networks are attached.
         """
         self.release()
-        self._prepared = Prepared(live_modules(self.pipeline, self.base), rank)
+        modules = live_modules(self.pipeline, self.base)
+        self._prepared = completed(lambda undo: Prepared(modules, rank, undo), Undo())
 
     def release(self) -> None:
         """Take prepared room away; what was compiled with it has to be compiled anew. Raises EngineError while networks are attached."""
@@ -98,29 +100,22 @@ class Engine:
             self._prepared.release()
             self._prepared = None
 
-    def _add(
-        self, chosen: Plan, mixture: Mixture, modules: "Mapping[Target, Module]", steps: int, undo: ExitStack
-    ) -> tuple[Merged, Branches | Filled]:
-        """Everything of the plan on the live modules; `undo` takes it off again."""
+    def _add(self, chosen: Plan, mixture: Mixture, modules: "Mapping[Target, Module]", steps: int, undo: Undo) -> int:
+        """Everything of the plan on the live modules; the bytes that it holds. `undo` takes it off again."""
         parts, columns = components(self.pipeline), len(mixture.columns)
-        merged, slots = Merged(parts, self._checkpoints), Slots(mixture)
-        branches = Branches(columns) if self._prepared is None else Filled(self._prepared, columns)
-        undo.callback(merged.restore)
+        merged, slots = Merged(parts, self._checkpoints, undo), Slots(mixture)
+        branches = Branches(columns, undo) if self._prepared is None else Filled(self._prepared, columns, undo)
         for target, entries in chosen.merged.items():
             merged.add(
                 target, modules[target], [(entry.adapter, mixture.steady_at(entry.network, entry.place) or 0.0) for entry in entries]
             )
-        undo.callback(branches.restore)
         for target, entries in chosen.beside.items():
             branches.add(target, modules[target], [_weighted(entry, mixture, slots) for entry in entries])
         branches.build()
+        undo.keep(self, "_run")
         self._run = Run(self.pipeline, mixture, slots, branches.strengths, steps)
-        undo.callback(self._detach)
-        undo.enter_context(self._run.following(called(self.pipeline)))
-        return merged, branches
-
-    def _detach(self) -> None:
-        self._run = None
+        self._run.follow(called(self.pipeline), undo)
+        return merged.nbytes + branches.nbytes
 
     def _resolve(self, mixture: Mixture, modules: "Mapping[Target, Module]") -> tuple[list[Entry], list[NetworkReport]]:
         """What each touched module gets, and a report for each network."""
@@ -157,6 +152,12 @@ class Engine:
                 )
             )
         return entries, networks
+
+
+def _refuse_cast(modules: "Mapping[Target, Module]", before: "Mapping[Target, torch.dtype]") -> None:
+    for target, dtype in before.items():
+        if weight_of(modules[target]).dtype != dtype:
+            raise cast_inside(dtype, weight_of(modules[target]).dtype)
 
 
 def _weighted(entry: Entry, mixture: Mixture, slots: Slots) -> Weighted:

@@ -1,20 +1,21 @@
 """The base's own weights while a merge has changed them: read again from the checkpoint that they came from, or kept as a copy.
 
-A weight is only left to the checkpoint after every bit of it was found there, so that it comes back with the bits it had. On a GPU
+A weight is only left to the checkpoint after every bit of it was found there, so that it comes back with the bits it had, or an error
+says that it does not (`docs/design/kept-base.md`). On a GPU
 with room for copies they stay there: to bring SD 1.5's touched weights to an H200 takes 200 ms each time, to copy them there 4 ms.
 """
 
 import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loraloom.errors import EngineError, FileError
+from loraloom.errors import BaseLost, FileError
 from loraloom.lazy import torch
-from loraloom.tensorfile import Header, open_tensors
+from loraloom.tensorfile import Header
+from loraloom.tensorfile.held import HeldFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ _SAME_SIZE = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
 
 
 class Kept:
-    """What restores one tensor: a copy, or its place in a mapped checkpoint."""
+    """What restores one tensor: a copy, or its place in a checkpoint."""
 
     def __init__(self, copy: "Tensor | None", file: "Checkpoint | None" = None, name: str = "") -> None:
         self._copy, self._file, self._name = copy, file, name
@@ -35,12 +36,12 @@ class Kept:
         return 0 if self._copy is None else self._copy.nbytes
 
     def restore(self, parameter: "Tensor") -> None:
-        """Write it back, on the device and in the dtype that the parameter has now."""
+        """Write it back, on the device and in the dtype that the parameter has now. Raises BaseLost if the checkpoint has changed."""
         if self._copy is not None:
             parameter.copy_(self._copy)
         else:
             assert self._file is not None
-            parameter.copy_(self._file.tensor(self._name))
+            self._file.read(self._name, parameter.detach())
 
 
 class Room:
@@ -85,13 +86,12 @@ class Checkpoints:
 
 
 class Checkpoint:
-    """The safetensors files of one component of a pipeline, mapped."""
+    """The safetensors files of one component of a pipeline."""
 
     def __init__(self, files: Mapping[Path, Header]) -> None:
         self._headers = files
         self._places = {name: path for path, header in files.items() for name in header.entries}
-        self._open: dict[Path, Mapping[str, Tensor]] = {}
-        self._stack = ExitStack()
+        self._open: dict[Path, HeldFile] = {}
 
     def is_current(self) -> bool:
         """Whether nobody has written to the files since their headers were read."""
@@ -116,17 +116,27 @@ class Checkpoint:
         found = next((one for one in spelled if one in self._places), None)
         if found is None or self._headers[self._places[found]].entries[found].shape != tuple(parameter.shape):
             return Kept(parameter.detach().clone())
-        return Kept(None, self, found) if _same_bits(self.tensor(found), parameter) else Kept(parameter.detach().clone())
+        try:
+            same = _same_bits(self._held(found).mapped(found), parameter)
+        except FileError:  # written to since its header was read
+            same = False
+        return Kept(None, self, found) if same else Kept(parameter.detach().clone())
 
-    def tensor(self, name: str) -> "Tensor":
-        """Mapped, in the file's dtype. Raises EngineError if somebody has written to the file since it was opened."""
+    def read(self, name: str, parameter: "Tensor") -> None:
+        """Into `parameter`, cast as the loader casts. Raises BaseLost if somebody has written to the file since it was opened."""
+        try:
+            self._held(name).read(name, parameter)
+        except FileError as error:
+            raise BaseLost(
+                f"{error} while networks were merged into the base that was loaded from it, so the base's own weights are lost. Load "
+                "the base again before you draw with it, and give a changed file another name or replace it: do not write into one in use"
+            ) from error
+
+    def _held(self, name: str) -> HeldFile:
         path = self._places[name]
         if path not in self._open:
-            try:
-                self._open[path] = self._stack.enter_context(open_tensors(self._headers[path]))
-            except FileError as error:
-                raise EngineError(f"{error}: the base's weights cannot be read again; load the base anew") from error
-        return self._open[path][name]
+            self._open[path] = HeldFile(self._headers[path])
+        return self._open[path]
 
 
 def _same_bits(stored: "Tensor", parameter: "Tensor") -> bool:

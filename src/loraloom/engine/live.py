@@ -1,13 +1,14 @@
 """A base's modules in a live pipeline: which family it is, where each target stands, and who is using it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loraloom.adapters import Adapter
 from loraloom.bases import BASES, Base, Target
-from loraloom.errors import EngineError, NotSupported
+from loraloom.errors import BaseLost, EngineError, NotSupported
 from loraloom.lazy import torch
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Hook = Callable[["Module", tuple[Any, ...], dict[str, Any]], Any]
 _DENOISERS = ("unet", "transformer")
 _LIKENESS = 0.95  # of the denoiser's named shapes; an inpainting UNet differs from its family in conv_in only
-_MARK = "_loraloom_attached"
+_MARK, _LOST = "_loraloom_attached", "_loraloom_lost"
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -31,25 +32,40 @@ def components(pipeline: Any) -> "Mapping[str, Module]":
     return {name: getattr(module, "_orig_mod", module) for name, module in called(pipeline).items()}
 
 
-def before_calls(part: "Module", hook: "Hook") -> "Callable[[], None]":
-    """`hook` (module, arguments, keyword arguments) before every call of `part`; returns what undoes it.
+def before_calls(part: "Module", hook: "Hook", undo: Undo) -> None:
+    """`hook` (module, arguments, keyword arguments) before every call of `part`.
 
     Of a module that was compiled in place Dynamo would trace the hook or not see it, so its compiled call is wrapped instead.
     """
     compiled = part._compiled_call_impl
     if compiled is None:
-        return part.register_forward_pre_hook(hook, with_kwargs=True).remove
+        undo.before(partial(_unhook, part, hook))
+        part.register_forward_pre_hook(hook, with_kwargs=True)
+        return
 
     def call(*arguments: Any, **options: Any) -> Any:
         arguments, options = hook(part, arguments, options) or (arguments, options)
         return compiled(*arguments, **options)
 
+    undo.keep(part, "_compiled_call_impl")
     part._compiled_call_impl = call
 
-    def undo() -> None:
-        part._compiled_call_impl = compiled
 
-    return undo
+def after_calls(layer: "Module", hook: Callable[..., Any], undo: Undo) -> None:
+    """`hook` (module, arguments, output) after every call of `layer`."""
+    undo.before(partial(_unhook, layer, hook))
+    layer.register_forward_hook(hook)
+
+
+def _unhook(module: "Module", hook: Callable[..., Any]) -> None:
+    """By the hook itself: the handle that torch returns is not known yet where an exception comes between the two."""
+    for hooks, options in (
+        (module._forward_hooks, module._forward_hooks_with_kwargs),
+        (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+    ):
+        for key in [key for key, known in hooks.items() if known is hook]:
+            options.pop(key, None)
+            del hooks[key]
 
 
 def walk(component: "Module") -> "dict[str, Module]":
@@ -143,19 +159,32 @@ def _refuse_foreign_layers(named: "Mapping[str, Mapping[str, Module]]") -> None:
                 raise NotSupported(f"{name}.{path} has fused projections; call pipeline.unfuse_qkv_projections() first")
 
 
-@contextmanager
-def claimed(parts: "Iterable[Module]") -> Iterator[None]:
+def claim(parts: "Iterable[Module]", undo: Undo) -> None:
     """Each part marked as in use; raises EngineError if one is already, by this pipeline or another that shares it."""
-    own, marked = object(), []
-    try:
-        for part in parts:
-            if part.__dict__.setdefault(_MARK, own) is not own:  # one step, so that of two threads only one gets it
-                raise EngineError("networks are attached to this pipeline, or to one that shares its modules; leave that `attached` first")
-            marked.append(part)
-        yield
-    finally:
-        for part in marked:
-            delattr(part, _MARK)
+    own, claimed = object(), list(parts)
+    refuse_lost(claimed)
+    undo.before(partial(_release, claimed, own))
+    for part in claimed:
+        if part.__dict__.setdefault(_MARK, own) is not own:  # one step, so that of two threads only one gets it
+            raise EngineError("networks are attached to this pipeline, or to one that shares its modules; leave that `attached` first")
+
+
+def refuse_lost(parts: "Iterable[Module]") -> None:
+    """Raises BaseLost for a part of which weights were lost."""
+    for part in parts:
+        if _LOST in part.__dict__:
+            raise BaseLost(part.__dict__[_LOST])
+
+
+def mark_lost(part: "Module", error: BaseLost) -> None:
+    """Nothing is drawn with this part any more."""
+    part.__dict__[_LOST] = str(error)
+
+
+def _release(parts: "Iterable[Module]", own: object) -> None:
+    for part in parts:
+        if part.__dict__.get(_MARK) is own:
+            del part.__dict__[_MARK]
 
 
 def cast_inside(before: "torch.dtype", now: "torch.dtype") -> EngineError:

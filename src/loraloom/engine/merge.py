@@ -5,14 +5,16 @@ where it is kept (`keep.py`): subtracting what was added would leave rounding be
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter, NotExact
 from loraloom.bases import Target
 from loraloom.engine.keep import Checkpoint, Checkpoints, Kept, Room
-from loraloom.engine.live import weight_of
-from loraloom.errors import EngineError
+from loraloom.engine.live import mark_lost, weight_of
+from loraloom.errors import BaseLost
 from loraloom.lazy import torch
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,18 +27,14 @@ _LINE = 64  # bytes of a cache line
 
 
 class Merged:
-    """The weights that were changed, each with what brings its bits back."""
+    """The weights that were changed. Each comes back as it was, on the device and in the dtype that the model has then."""
 
-    def __init__(self, components: "Mapping[str, Module]", checkpoints: Checkpoints) -> None:
-        self._components = components
+    def __init__(self, components: "Mapping[str, Module]", checkpoints: Checkpoints, undo: Undo) -> None:
+        self._components, self._undo = components, undo
         self._checkpoints = checkpoints
         self._found: dict[str, Checkpoint | None] = {}  # looked for once in an attach
         self._room = Room()
-        self._kept: list[tuple[Module, str, Kept | None]] = []  # None: there was no such parameter
-
-    @property
-    def nbytes(self) -> int:
-        return sum(kept.nbytes for _, _, kept in self._kept if kept is not None)
+        self.nbytes = 0  # of copies
 
     def add(self, target: Target, layer: "Module", adapters: Sequence[tuple[Adapter, float]]) -> None:
         """Add the weighted deltas to the layer's weight and bias, in place: storage and object stay the same."""
@@ -60,19 +58,26 @@ class Merged:
                 down, up = (tensor.to(weight.device, torch.float32) for tensor in factors[:2])
                 thin.append((down, up, factors[2] * strength))
         change = _Change(weight, thin, others)
-        self._kept.append((layer, "weight", self._keep(target, "weight", weight)))
+        self._keep(target, "weight", layer)
         change.apply()
 
     def _change_bias(self, target: Target, layer: "Module", shift: "Tensor") -> None:
         """A layer without bias has one meanwhile."""
         bias: Tensor | None = layer.bias  # type: ignore[assignment]
-        self._kept.append((layer, "bias", None if bias is None else self._keep(target, "bias", bias)))
+        self._keep(target, "bias", layer)
         if bias is None:
             layer.bias = torch.nn.Parameter(shift.to(weight_of(layer).dtype), requires_grad=False)
         else:
             bias.copy_(bias + shift)
 
-    def _keep(self, target: Target, name: str, parameter: "Tensor") -> Kept:
+    def _keep(self, target: Target, name: str, layer: "Module") -> None:
+        """What brings the layer's parameter back is in place before it is changed."""
+        parameter = getattr(layer, name)
+        kept = None if parameter is None else self._kept(target, name, parameter.detach())
+        self.nbytes += 0 if kept is None else kept.nbytes
+        self._undo.before(partial(_restore, layer, name, kept, self._components[target.component]))
+
+    def _kept(self, target: Target, name: str, parameter: "Tensor") -> Kept:
         if (copied := self._room.copy(parameter)) is not None:
             return copied
         component = target.component
@@ -81,22 +86,18 @@ class Merged:
         checkpoint = self._found[component]
         return Kept(parameter.detach().clone()) if checkpoint is None else checkpoint.keep(f"{target.module}.{name}", parameter)
 
-    def restore(self) -> None:
-        """Every weight back as it was, on the device and in the dtype that the model has now. One that cannot be brought back
-        does not keep the others from it; its EngineError comes last."""
-        lost: EngineError | None = None
-        with torch.no_grad():
-            while self._kept:
-                layer, name, kept = self._kept.pop()
-                try:
-                    if kept is None:
-                        setattr(layer, name, None)
-                    else:
-                        kept.restore(getattr(layer, name))
-                except EngineError as error:
-                    lost = error
-        if lost is not None:
-            raise lost
+
+def _restore(layer: "Module", name: str, kept: Kept | None, component: "Module") -> None:
+    """`kept` None: there was no such parameter. Raises BaseLost, and `component` is not used any more, if it cannot be brought back."""
+    with torch.no_grad():
+        if kept is None:
+            setattr(layer, name, None)
+            return
+        try:
+            kept.restore(getattr(layer, name))
+        except BaseLost as error:
+            mark_lost(component, error)
+            raise
 
 
 class _Change:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from loraloom.bases import Target
 from loraloom.engine.branch import Weighted, low_rank
-from loraloom.engine.live import weight_of
+from loraloom.engine.live import after_calls, weight_of
 from loraloom.engine.strengths import Strengths
 from loraloom.errors import NotSupported
+from loraloom.interrupts import uninterrupted
 from loraloom.lazy import torch
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-    from torch.utils.hooks import RemovableHandle
 
 
 class _Live:
@@ -64,11 +65,10 @@ class _Room:
 class Prepared:
     """The rooms of one pipeline. `rank` is what all networks of a mix may have together on a layer."""
 
-    def __init__(self, modules: "Mapping[Target, Module]", rank: int) -> None:
-        self.rank = rank
+    def __init__(self, modules: "Mapping[Target, Module]", rank: int, undo: Undo) -> None:
+        self.rank, self._undo = rank, undo
         self.rooms: dict[str, dict[Target, _Room]] = {}
         self.live: dict[str, _Live] = {}
-        self._handles: list[RemovableHandle] = []
         by_component: dict[str, dict[Target, Module]] = {}
         for target, layer in modules.items():
             if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and getattr(layer, "groups", 1) == 1:
@@ -84,7 +84,7 @@ class Prepared:
             down = torch.zeros(self.rank, *weight.shape[1:], device=weight.device, dtype=weight.dtype)
             up = torch.zeros(len(weight), self.rank, device=weight.device, dtype=weight.dtype)
             room = rooms[target] = _Room(layer, down, up)
-            self._handles.append(layer.register_forward_hook(_hook(room, live, slice(index * self.rank, (index + 1) * self.rank))))
+            after_calls(layer, _hook(room, live, slice(index * self.rank, (index + 1) * self.rank)), self._undo)
 
     def clear(self) -> None:
         """Nothing in the rooms, every strength 0."""
@@ -96,15 +96,15 @@ class Prepared:
 
     def release(self) -> None:
         """The hooks are gone."""
-        while self._handles:
-            self._handles.pop().remove()
+        uninterrupted(self._undo.run)
 
 
 class Filled:
     """One attach in prepared rooms: what `Branches` is without them."""
 
-    def __init__(self, prepared: Prepared, columns: int) -> None:
+    def __init__(self, prepared: Prepared, columns: int, undo: Undo) -> None:
         self._prepared, self._columns = prepared, columns
+        undo.before(self._restore)
         self._given: dict[str, dict[Target, Sequence[Weighted]]] = {}
         self.strengths: dict[str, Strengths] = {}
 
@@ -130,7 +130,7 @@ class Filled:
                     room.fill([down for down, _, _ in factors], [up for _, up, _ in factors])
                 strengths.build(room.down.device, room.down.dtype)
 
-    def restore(self) -> None:
+    def _restore(self) -> None:
         with torch.no_grad():
             self._prepared.clear()
 

@@ -1,7 +1,6 @@
 """One attach while it runs: before every call of the denoiser and the text encoders, the right strengths for its rows and step."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loraloom.engine.live import before_calls
@@ -12,6 +11,7 @@ from loraloom.engine.strengths import Strengths
 from loraloom.engine.text import Text
 from loraloom.lazy import torch
 from loraloom.strength import is_text_encoder
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,20 +32,17 @@ class Run:
         self._steps.set(n)
         self._go_to(*self._steps.now())
 
-    @contextmanager
-    def following(self, parts: "Mapping[str, Module]") -> Iterator[None]:
-        """Strengths follow rows and steps inside. Where nothing moves, nothing is hooked."""
-        with ExitStack() as undo:
-            undo.callback(self._text.attach())
-            undo.callback(self._steps.restore)
-            self._steps.watch()
-            for name, part in parts.items():
-                if is_text_encoder(name):
-                    if not self._mixture.one and name in self._strengths:
-                        undo.callback(before_calls(part, self._before_encoder(name)))
-                elif self._varies or not self._mixture.one:
-                    undo.callback(before_calls(part, self._before_denoiser(name)))
-            yield
+    def follow(self, parts: "Mapping[str, Module]", undo: Undo) -> None:
+        """Strengths follow rows and steps from now on. Where nothing moves, nothing is hooked."""
+        self._text.attach(undo)
+        undo.before(self._steps.restore)
+        self._steps.watch()
+        for name, part in parts.items():
+            if is_text_encoder(name):
+                if not self._mixture.one and name in self._strengths:
+                    before_calls(part, self._before_encoder(name), undo)
+            elif self._varies or not self._mixture.one:
+                before_calls(part, self._before_denoiser(name), undo)
 
     def _go_to(self, step: int, steps: int) -> None:
         """One write for each component; the numbers of a step are worked out once."""

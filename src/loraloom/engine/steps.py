@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from loraloom.undo import Undo
+
 
 class Steps:
     """Counts the steps of the running pass. diffusers' own step callback fires after a step, offers the step's number and not
@@ -12,7 +14,7 @@ class Steps:
     def __init__(self, pipeline: Any, steps: int) -> None:
         self._pipeline, self._steps = pipeline, steps
         self._watched: Any = None
-        self._undo: list[Callable[[], None]] = []
+        self._undo = Undo()
         self._evaluations = 0  # that are done in this pass
         self._by_hand: int | None = None
 
@@ -45,12 +47,11 @@ class Steps:
         return min(steps, done * steps // evaluations + 1), steps
 
     def restore(self) -> None:
-        while self._undo:
-            self._undo.pop()()
+        self._undo.run()
         self._watched = None
 
     def _wrap(self, scheduler: Any, name: str, count: Callable[[], int]) -> None:
-        plain, own = getattr(scheduler, name), vars(scheduler).get(name)
+        plain = getattr(scheduler, name)
 
         @wraps(plain)
         def counted(*arguments: Any, **options: Any) -> Any:
@@ -58,5 +59,5 @@ class Steps:
             self._evaluations = count()
             return result
 
+        self._undo.keep(scheduler, name)
         setattr(scheduler, name, counted)
-        self._undo.append(lambda: delattr(scheduler, name) if own is None else setattr(scheduler, name, own))

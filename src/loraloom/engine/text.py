@@ -13,6 +13,7 @@ from loraloom.engine.mixture import Half, Mixture, Slots
 from loraloom.engine.rows import Row, known, picture
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import torch
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,15 +49,11 @@ class Text:
                 "not run; give te= one number"
             )
 
-    def attach(self) -> Callable[[], None]:
-        """Wrap encode_prompt; returns what undoes it."""
-        if not self.wrapped:
-            return lambda: None
-        before = vars(self._pipeline).get("encode_prompt")
-        self._pipeline.encode_prompt = self._encode
-        if before is None:
-            return lambda: delattr(self._pipeline, "encode_prompt")
-        return lambda: setattr(self._pipeline, "encode_prompt", before)
+    def attach(self, undo: Undo) -> None:
+        """Wrap encode_prompt, where it has to be."""
+        if self.wrapped:
+            undo.keep(self._pipeline, "encode_prompt")
+            self._pipeline.encode_prompt = self._encode
 
     def columns(self, encoder: str, batch: int) -> list[int]:
         """The column of each row of an encoder's call. encode_prompt asks every encoder for the prompts, then for the negative ones."""

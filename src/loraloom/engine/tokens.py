@@ -5,14 +5,14 @@ have is hidden from it (older CLIP finds the end of the text as the highest id) 
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from loraloom.engine.live import before_calls, called
+from loraloom.engine.live import after_calls, before_calls, called
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
+from loraloom.undo import Undo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +38,15 @@ class Tokens:
         for component, words in self._words.items():
             _check(pipeline, component, encoders.get(component), words)
 
-    @contextmanager
-    def known(self) -> Iterator[None]:
-        """The words mean their embeddings inside."""
-        with ExitStack() as undo:
-            for component, words in self._words.items():
-                name = component.replace("text_encoder", "tokenizer")
-                plain = getattr(self._pipeline, name)
-                tokenizer = copy.deepcopy(plain)
-                vectors = _taught(tokenizer, words)
-                undo.callback(setattr, self._pipeline, name, plain)
-                setattr(self._pipeline, name, tokenizer)
-                undo.callback(_put_in(called(self._pipeline)[component], vectors))
-            yield
+    def teach(self, undo: Undo) -> None:
+        """The words mean their embeddings from now on."""
+        for component, words in self._words.items():
+            name = component.replace("text_encoder", "tokenizer")
+            tokenizer = copy.deepcopy(getattr(self._pipeline, name))
+            vectors = _taught(tokenizer, words)
+            undo.keep(self._pipeline, name)
+            setattr(self._pipeline, name, tokenizer)
+            _put_in(called(self._pipeline)[component], vectors, undo)
 
 
 def _check(pipeline: Any, component: str, encoder: "Module | None", words: "Mapping[str, Tensor]") -> None:
@@ -83,8 +79,8 @@ def _taught(tokenizer: Any, words: "Mapping[str, Tensor]") -> "dict[int, Tensor]
     return found
 
 
-def _put_in(encoder: "Module", vectors: "Mapping[int, Tensor]") -> Callable[[], None]:
-    """Hooks that give the vectors for their ids; returns what undoes them."""
+def _put_in(encoder: "Module", vectors: "Mapping[int, Tensor]", undo: Undo) -> None:
+    """Hooks that give the vectors for their ids."""
     ids = torch.tensor(sorted(vectors))
     table = torch.stack([vectors[number] for number in sorted(vectors)])
     given: list[tuple[Tensor, Tensor]] = []  # of the call that is running: where new ids stand, and which
@@ -102,10 +98,5 @@ def _put_in(encoder: "Module", vectors: "Mapping[int, Tensor]") -> Callable[[], 
         changed[new.view(inputs[0].shape)] = table.to(output)[which]
         return changed
 
-    undo = [before_calls(encoder, hide), _embedding(encoder).register_forward_hook(show).remove]
-
-    def restore() -> None:
-        for each in undo:
-            each()
-
-    return restore
+    before_calls(encoder, hide, undo)
+    after_calls(_embedding(encoder), show, undo)

@@ -4,19 +4,19 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from loraloom.errors import NotSupported, SettingsError
-from loraloom.generate.decoding import decoding_as_held
+from loraloom.generate.decoding import decode_as_held
 from loraloom.generate.emphasis import count_chunks, texts
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
 from loraloom.generate.turns import TURNS
 from loraloom.lazy import torch
+from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,7 +104,7 @@ def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | N
         raise SettingsError(f"denoise {style.source.denoise:g} of {style.steps} steps leaves none; take {1 / style.steps:g} or more")
     size = _batch_size(pipeline, style)
     clock = clock or Clock(style.executed * len(shots), None)
-    with _sampling(pipeline, style), decoding_as_held(pipeline):
+    with changing(lambda undo: _as_drawn(pipeline, style, undo)):
         for batch in _batches(pipeline, shots, size):
             yield from _draw_batch(pipeline, batch, style, clock)
 
@@ -193,12 +193,10 @@ def own_sampler(pipeline: Any) -> str:
     return sampler_name(type(pipeline.scheduler).__name__, dict(pipeline.scheduler.config))
 
 
-@contextmanager
-def _sampling(pipeline: Any, style: Style) -> Iterator[None]:
-    """A fresh scheduler for the time of the `with`: schedulers keep state between runs, and pictures must not depend on it."""
-    before = pipeline.scheduler
-    pipeline.scheduler = type(before).from_config(before.config) if style.sampler is None else scheduler(style.sampler, before, style.steps)
-    try:
-        yield
-    finally:
-        pipeline.scheduler = before
+def _as_drawn(pipeline: Any, style: Style, undo: Undo) -> None:
+    """The sampler of `style`, in any case a fresh one: schedulers keep state between runs, and pictures must not depend on it."""
+    own = pipeline.scheduler
+    fresh = type(own).from_config(own.config) if style.sampler is None else scheduler(style.sampler, own, style.steps)
+    undo.keep(pipeline, "scheduler")
+    pipeline.scheduler = fresh
+    decode_as_held(pipeline, undo)

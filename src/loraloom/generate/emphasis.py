@@ -8,8 +8,8 @@ Prompts that fit and weigh nothing are its own business: same call, same bits.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from loraloom.generate.chunks import Chunk, chunks
 from loraloom.lazy import torch
 from loraloom.prompts import unmarked
 from loraloom.strength import is_text_encoder
+from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +58,16 @@ def texts(pipeline: Any, marked: Sequence[str]) -> list[str]:
     return list(marked) if weighs(pipeline) else [unmarked(text) for text in marked]
 
 
-@contextmanager
-def emphasised(pipeline: Any) -> Iterator[None]:
+def emphasised(pipeline: Any) -> AbstractContextManager[None]:
     """Inside, `encode_prompt` reads emphasis marks, where the pipeline weighs words. Networks are attached inside of this, not around
     it: they encode a prompt once for each set of strengths."""
+    return changing(partial(_emphasise, pipeline))
+
+
+def _emphasise(pipeline: Any, undo: Undo) -> None:
     if not weighs(pipeline):
-        yield
         return
-    before, plain = vars(pipeline).get("encode_prompt"), pipeline.encode_prompt
+    plain = pipeline.encode_prompt
 
     @wraps(plain)
     def encode_prompt(*arguments: Any, **options: Any) -> Any:
@@ -72,13 +75,8 @@ def emphasised(pipeline: Any) -> Iterator[None]:
         call.apply_defaults()
         return _encoded(pipeline, plain, call)
 
-    try:
-        pipeline.encode_prompt = encode_prompt
-        yield
-    finally:
-        vars(pipeline).pop("encode_prompt", None)
-        if before is not None:
-            pipeline.encode_prompt = before
+    undo.keep(pipeline, "encode_prompt")
+    pipeline.encode_prompt = encode_prompt
 
 
 def _encoded(pipeline: Any, plain: Any, call: inspect.BoundArguments) -> Any:
@@ -152,17 +150,16 @@ class _Rows:
         rows = [self._chunks[encoder][name].weights for name in self.names(texts)]
         return torch.tensor(rows).view(len(texts), self.count, -1)
 
-    @contextmanager
-    def read(self) -> Iterator[None]:
+    def read(self) -> AbstractContextManager[None]:
         """Inside, the pipeline's tokenizers give the rows' tokens for their names."""
-        own = {_tokenizer(encoder): getattr(self._pipeline, _tokenizer(encoder)) for encoder in self._chunks}
-        try:
-            for encoder, rows in self._chunks.items():
-                setattr(self._pipeline, _tokenizer(encoder), _RowTokenizer(own[_tokenizer(encoder)].model_max_length, rows))
-            yield
-        finally:
-            for name, tokenizer in own.items():
-                setattr(self._pipeline, name, tokenizer)
+        return changing(self._hand_over)
+
+    def _hand_over(self, undo: Undo) -> None:
+        for encoder, rows in self._chunks.items():
+            name = _tokenizer(encoder)
+            length = getattr(self._pipeline, name).model_max_length
+            undo.keep(self._pipeline, name)
+            setattr(self._pipeline, name, _RowTokenizer(length, rows))
 
 
 class _RowTokenizer:

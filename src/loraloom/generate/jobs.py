@@ -1,7 +1,7 @@
 """From jobs to pictures: one attach for all jobs of the same mix, and the recipe of each picture."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom.engine import Report
+from loraloom.engine.live import components, refuse_lost
 from loraloom.errors import MatchError
 from loraloom.generate.draw import Clock, OnStep, Shot, Source, Style, draw, own_sampler
 from loraloom.generate.emphasis import emphasised, encoders, weighs
@@ -19,6 +20,7 @@ from loraloom.lorafile import LoraFile, Mix
 from loraloom.prompts import unmarked, weighted
 from loraloom.schedule import number
 from loraloom.tensorfile import Header
+from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,17 +84,20 @@ def draw_jobs(
     return [pictures[index] for index in range(len(jobs))]
 
 
-@contextmanager
-def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> Iterator[Report | None]:
+def attached(opened: Opened, mix: Mix, style: Style, request: Drawing) -> AbstractContextManager[Report | None]:
     """The mix on the base, as the request asks for it; None where there is nothing to attach. Raises as `draw_jobs` does."""
-    with emphasised(opened.pipeline):
-        if not mix.positive and not mix.negative:
-            yield None
-            return
-        with opened.runner(request.loader).attached(mix, steps=style.executed, mode=request.mode) as report:
-            if request.strict and (unused := _left_out(report)):
-                raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
-            yield report
+    return changing(lambda undo: _attach(undo, opened, mix, style, request))
+
+
+def _attach(undo: Undo, opened: Opened, mix: Mix, style: Style, request: Drawing) -> Report | None:
+    undo.enter(emphasised(opened.pipeline))
+    if not mix.positive and not mix.negative:
+        refuse_lost(components(opened.pipeline).values())
+        return None
+    report = undo.enter(opened.runner(request.loader).attached(mix, steps=style.executed, mode=request.mode))
+    if request.strict and (unused := _left_out(report)):
+        raise MatchError("refused, because parts of a LoRA do not fit this base (strict):\n  " + "\n  ".join(unused))
+    return report
 
 
 def notes(opened: Opened, job: Job, report: Report | None, style: Style) -> Iterator[str]:

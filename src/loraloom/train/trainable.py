@@ -4,7 +4,8 @@ The base is not part of it: its Parameters are the adapters' alone, which is wha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.bases.sd1.model import Text
-from loraloom.engine.live import claimed, components, live_modules, refuse_foreign_layers
+from loraloom.engine.live import after_calls, claim, components, live_modules, refuse_foreign_layers
 from loraloom.errors import NotSupported, SettingsError, TrainingError
 from loraloom.train.chance import Sample, generator
 from loraloom.train.dropout import Dropout
 from loraloom.train.targets import Planned
 from loraloom.train.view import View
+from loraloom.undo import Undo, changing
 
 
 class Trainable(nn.Module):
@@ -97,16 +99,15 @@ class Trainable(nn.Module):
             embeddings = self._view.embed(token_ids)
         return self._view.denoise(noisy, timesteps, embeddings, sizes)
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """The adapters act on the base inside; afterwards no hook is left. Raises EngineError if networks are attached to it."""
+        return changing(self._attach)
+
+    def _attach(self, undo: Undo) -> None:
         self._awake.clear()
-        with ExitStack() as hooks:
-            hooks.enter_context(claimed(components(self._view.pipeline).values()))
-            for target, layer in self._layers.items():
-                handle = layer.register_forward_hook(self._beside(target))
-                hooks.callback(handle.remove)
-            yield
+        claim(components(self._view.pipeline).values(), undo)
+        for target, layer in self._layers.items():
+            after_calls(layer, self._beside(target), undo)
 
     def _beside(self, target: Target) -> Any:
         adapter = self._adapters[target]
@@ -153,20 +154,16 @@ def made(item: Planned, weight: Tensor, seeded: torch.Generator) -> Adapter:
     return cast("Adapter", found)
 
 
-@contextmanager
-def frozen(view: View) -> Iterator[None]:
+def frozen(view: View) -> AbstractContextManager[None]:
     """No weight of the base asks for a gradient and no layer is in training mode inside; both are put back afterwards."""
-    roots = {**components(view.pipeline), **view.frozen}
-    kept = [(parameter, parameter.requires_grad) for root in roots.values() for parameter in root.parameters()]
-    modes = [(module, module.training) for root in roots.values() for module in root.modules()]
-    try:
-        for parameter, _ in kept:
+    return changing(partial(_freeze, view))
+
+
+def _freeze(view: View, undo: Undo) -> None:
+    for root in {**components(view.pipeline), **view.frozen}.values():
+        for parameter in root.parameters():
+            undo.before(partial(parameter.requires_grad_, parameter.requires_grad))
             parameter.requires_grad_(False)
-        for module, _ in modes:
+        for module in root.modules():
+            undo.keep(module, "training")
             module.training = False
-        yield
-    finally:
-        for parameter, wanted in kept:
-            parameter.requires_grad_(wanted)
-        for module, training in modes:
-            module.training = training

@@ -5,8 +5,8 @@ out before the model is touched, compared with what PEFT holds afterwards, and r
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from loraloom.engine.fallback.loading import Loaded, Loader, place_of
 from loraloom.engine.fallback.native_only import refuse_native_only
 from loraloom.engine.fallback.tree import Tree
 from loraloom.engine.fallback.unparsed import read_unparsed, titles
-from loraloom.engine.live import claimed, refuse_foreign_layers
+from loraloom.engine.live import before_calls, claim, refuse_foreign_layers
 from loraloom.engine.mixture import Mixture
 from loraloom.engine.plan import Wish
 from loraloom.engine.report import Report
@@ -23,6 +23,7 @@ from loraloom.engine.steps import Steps
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import LazyModule, torch
 from loraloom.lorafile import LoraFile, Mix
+from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     import diffusers
@@ -53,39 +54,37 @@ class Fallback:
         """A file for `attached`: checked, not parsed. Raises what `unparsed.read_unparsed` raises."""
         return read_unparsed(path, self.title, self.titles, force=force)
 
-    @contextmanager
-    def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> Iterator[Report]:
+    def attached(self, mixes: Mix | Sequence[Mix], *, steps: int = 1, mode: Wish = "auto") -> AbstractContextManager[Report]:
         """As `Engine.attached`: live inside, and afterwards every module and every bit as before, errors included.
 
         Raises NotSupported, naming what only the native engine runs; FileError subclasses, as files are loaded here;
         MatchError subclasses for a file that does not fit.
         """
+        return changing(lambda undo: self._attach(undo, mixes, steps, mode))
+
+    def _attach(self, undo: Undo, mixes: Mix | Sequence[Mix], steps: int, mode: Wish) -> Report:
         started = time.perf_counter()
         mixture, parts = Mixture(mixes), _parts(self.pipeline)
         refuse_native_only(mixture, mixes, mode, self.reason)
         _refuse_states(self.pipeline, parts)
-        with ExitStack() as undo:
-            undo.enter_context(claimed(parts.values()))
-            undo.callback(Tree(parts.values()).restore)
-            undo.callback(self.pipeline.unload_lora_weights)
-            loader = Loader(self.pipeline, parts, mixture, _peft_names)
-            found = [loader.load(network, f"loraloom_{index}") for index, network in enumerate(mixture.networks)]
-            loaded = [network for network, _ in found if network.modules]
-            self._follower = _Follower(self.pipeline, loaded, mixture, steps)
-            undo.callback(self._detach)
-            undo.enter_context(self._follower.following(parts))
-            touched = {target for network in loaded for target in network.modules}
-            nbytes, seconds = sum(network.nbytes for network in loaded), time.perf_counter() - started
-            yield Report(tuple(report for _, report in found), "diffusers", self.reason, len(touched), nbytes, seconds)
+        claim(parts.values(), undo)
+        undo.before(Tree(parts.values()).restore)
+        undo.before(self.pipeline.unload_lora_weights)
+        loader = Loader(self.pipeline, parts, mixture, _peft_names)
+        found = [loader.load(network, f"loraloom_{index}") for index, network in enumerate(mixture.networks)]
+        loaded = [network for network, _ in found if network.modules]
+        undo.keep(self, "_follower")
+        self._follower = _Follower(self.pipeline, loaded, mixture, steps)
+        self._follower.follow(parts, undo)
+        touched = {target for network in loaded for target in network.modules}
+        nbytes, seconds = sum(network.nbytes for network in loaded), time.perf_counter() - started
+        return Report(tuple(report for _, report in found), "diffusers", self.reason, len(touched), nbytes, seconds)
 
     def step(self, n: int) -> None:
         """Strengths of step `n` (from 1) from the next call of the denoiser on, for sampling loops of your own."""
         if self._follower is None:
             raise EngineError("nothing is attached; call step inside `with fallback.attached(...)`")
         self._follower.step(n)
-
-    def _detach(self) -> None:
-        self._follower = None
 
 
 class _Follower:
@@ -105,17 +104,15 @@ class _Follower:
         self._steps.set(n)
         self._go_to(*self._steps.now())
 
-    @contextmanager
-    def following(self, parts: "Mapping[str, Module]") -> Iterator[None]:
-        """Strengths follow the sampler's steps inside. Where nothing moves, nothing is hooked."""
-        with ExitStack() as undo:
-            if self._moves:
-                undo.callback(self._steps.restore)
-                self._steps.watch()
-                for name, part in parts.items():
-                    if not place_of(name).is_text:
-                        undo.callback(part.register_forward_pre_hook(self._before_denoiser).remove)
-            yield
+    def follow(self, parts: "Mapping[str, Module]", undo: Undo) -> None:
+        """Strengths follow the sampler's steps from now on. Where nothing moves, nothing is hooked."""
+        if not self._moves:
+            return
+        undo.before(self._steps.restore)
+        self._steps.watch()
+        for name, part in parts.items():
+            if not place_of(name).is_text:
+                before_calls(part, self._before_denoiser, undo)
 
     def _before_denoiser(self, *_: Any) -> None:
         if not self._by_hand and not getattr(self._pipeline, "_num_timesteps", None):
