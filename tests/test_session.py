@@ -159,6 +159,21 @@ def test_a_mistake_says_what_where_and_what_to_do(draw, prompt, error, lines):
         assert line in str(raised.value)
 
 
+def test_missing_networks_are_left_out_where_that_is_asked_for(session, draw):
+    [with_ink], [skipped] = draw("a cat <lora:ink:0.7>"), draw("a cat <lora:ink:0.7> <lora:none:1>", skip_missing=True)
+    assert (pixels(with_ink) == pixels(skipped)).all()
+    assert any('no LoRA named "none"' in note for note in skipped.notes)
+    for prompt, error in (("a <lora:twin>", Ambiguous), ("a <lora:ink:tee=1>", PromptError)):  # there, or no name's mistake
+        with pytest.raises(error):
+            draw(prompt, skip_missing=True)
+    sheet = session.grid(
+        GridRequest(prompts=("a <lora:none>", "b"), loras=("ink",), strengths=(1,), base="nano", seed=1, skip_missing=True)
+    )
+    assert any('no LoRA named "none"' in note for note in sheet.notes)
+    lenient = session.grid(GridRequest(prompts=("a <lora:twin> <lora:ink:tee=1>",), base="nano", seed=1, lenient=True))
+    assert len(lenient.notes) == 2
+
+
 def test_mistakes_in_a_prompt_are_found_before_the_base_is_opened(session):
     for prompt in ("<lora:nothing>", "<lora:ink", "[a:b:0.5]"):
         with pytest.raises((NotFound, PromptError)):

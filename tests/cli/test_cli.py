@@ -57,6 +57,28 @@ def test_generate_never_writes_over_a_picture(loraloom, tmp_path):
     assert loraloom("generate", "a dog", "-o", "some/folder")[1] == "some/folder/0001-a-dog.png\n"
 
 
+def test_a_picture_to_begin_with_is_a_picture(loraloom, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    code, _, err = loraloom("generate", "a", "-i", "notes.png")
+    assert (code, err) == (2, "loraloom: --image notes.png: not a picture; give a PNG, JPEG or WebP file\n")
+
+
+def test_missing_networks_are_skipped_where_that_is_asked_for(loraloom):
+    found = json.loads(loraloom("generate", "a <lora:inc:1> <lora:ink:1>", "--negative", "<lora:neno>", "--skip-missing", "--json")[1])
+    assert [network["name"] for network in found["networks"]] == ["ink"]
+    assert [note.partition(";")[0] for note in found["notes"]] == ['no LoRA named "inc"', 'no LoRA named "neno"']
+    assert found["pictures"][0]["recipe"]["prompt"] == "a <lora:inc:1> <lora:ink:1>"
+    code, _, err = loraloom("grid", "a <lora:inc>", "--lora", "ink", "--strengths", "1", "--skip-missing")
+    assert code == 0
+    assert 'note: no LoRA named "inc"' in err
+
+
+def test_seed_minus_1_is_a_random_one(loraloom):
+    seeds = {json.loads(loraloom("generate", "a", "--seed", -1, "--json")[1])["pictures"][0]["seed"] for _ in range(2)}
+    assert len(seeds) == 2  # two of 2^32 are equal once in four billion
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
 def test_json_is_one_document_and_nothing_else(loraloom):
     code, out, err = loraloom("generate", "(a cat) <lora:ink>", "--seed", 1, "--json")
     found = json.loads(out)
@@ -72,7 +94,17 @@ def test_json_is_one_document_and_nothing_else(loraloom):
         (["generate", "a <lora:inc>"], 3, 'no LoRA named "inc"; did you mean "ink"?'),
         (["generate", "a <lora:ink"], 2, "this tag is not closed"),
         (["generate", "a <lora:ink:foo=1>"], 2, 'unknown key "foo"'),
-        (["generate", "a", "--width", "65"], 2, "multiples of 8"),
+        (["generate", "a", "--width", "65"], 2, "--width: sides are multiples of 8"),
+        (["generate", "a", "--seed", "-2"], 2, "--seed: should be greater than or equal to -1, not -2"),
+        (["generate", "a", "-n", "0"], 2, "--pictures: "),
+        (["generate", "a", "--denoise", "0.5"], 2, "--denoise is about a picture to begin with; give it with --image"),
+        (["generate", "a", "--mask", "x.png"], 2, "--mask is about a picture to begin with; give it with --image"),
+        (["generate", "a", "-i", "none.png"], 3, "--image none.png: this picture cannot be read: No such file"),
+        (["generate", "a", "-i", ""], 2, "--image .: this is a folder; give a PNG, JPEG or WebP file"),
+        (["grid", "a", "--steps", "0"], 2, "--steps: "),
+        (["extract", "<lora:ink>", "./x.safetensors", "--rank", "0"], 2, "--rank: "),
+        (["generate", "a &lt;lora:ink:1&gt;"], 2, "this is nearly a tag; write <lora:ink:1>"),
+        (["generate", "a <lora:inc:tee=1>", "--skip-missing"], 2, 'unknown key "tee"'),
         (["generate", "a", "--sampler", "eular"], 2, 'did you mean "Euler"'),
         (["generate", "a", "--stpes", "4"], 2, "--steps"),
         (["generate", "a", "-o", "x.jpg"], 2, "saved as .png"),

@@ -15,7 +15,7 @@ from loraloom.prompts import parse
         ({"pictures": 0}, "pictures: should be greater than or equal to 1, not 0"),
         ({"steps": 0}, "steps: should be greater"),
         ({"guidance": float("nan")}, "guidance: should be a finite number"),
-        ({"seed": -1}, "seed: should be greater than or equal to 0, not -1"),
+        ({"seed": -2}, "seed: should be greater than or equal to -1, not -2"),
         ({"sampler": "Eular"}, 'sampler: no sampler "Eular"; did you mean "Euler"'),
         ({"sampler": "foo"}, "there are Euler, Euler Karras"),
         ({"mode": "x"}, "mode: should be 'auto', 'merge' or 'branch', not 'x'"),
@@ -30,6 +30,18 @@ def test_a_mistake_says_which_option_and_what_to_do(values, message):
 
 def test_samplers_are_found_in_any_case():
     assert ImageRequest(prompt="", sampler="dpm++ 2m karras").sampler == "DPM++ 2M Karras"
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("euler_a", "Euler a"), ("k_dpmpp_2m_ka", "DPM++ 2M Karras"), ("dpmpp_2m_sde_karras", "DPM++ 2M SDE Karras"), ("uni_pc", "UniPC")],
+)
+def test_samplers_are_found_by_the_names_of_other_tools(name, ours):
+    assert ImageRequest(prompt="", sampler=name).sampler == ours
+
+
+def test_seed_minus_1_is_none():
+    assert ImageRequest(prompt="", seed=-1).seed is None
 
 
 def test_columns_begin_with_the_base_and_none_is_there_twice():

@@ -8,9 +8,11 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
+from loraloom.errors import SettingsError
 
 if TYPE_CHECKING:
     from loraloom.editing import Edited
+    from loraloom.session import Session
 
 _SHOWN = 64  # characters of a value
 
@@ -54,6 +56,7 @@ def edit(
 
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     named = {"trigger_phrase": _words(trigger), "title": title, "author": author, "license": license, "description": description}
+    _refuse_empty(named, file, session)
     changes = _changes({f"modelspec.{key}": value for key, value in named.items() if value is not None}, set or [], unset or [])
     if not changes and only is None and output is None:
         _show(session.metadata(file), as_json=as_json)
@@ -74,6 +77,16 @@ def edit(
         print_notes([f"{len(found.unknown)} tensors belong to no module and stay: {found.unknown[0]}{more}"])
 
 
+def _refuse_empty(named: Mapping[str, str | None], file: str, session: "Session") -> None:
+    """Raises SettingsError for an option with an empty text where the file has nothing to take out."""
+    emptied = [key for key, value in named.items() if value == ""]
+    known = session.metadata(file) if emptied else {}
+    for key in emptied:
+        if f"modelspec.{key}" not in known:
+            option = "trigger" if key == "trigger_phrase" else key
+            raise SettingsError(f"--{option} with an empty text takes it out, and {file} has none; leave the option out")
+
+
 def _words(text: str | None) -> str | None:
     """Words with commas as they are stored: each once, without spaces around."""
     return None if text is None else ", ".join(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
@@ -81,8 +94,6 @@ def _words(text: str | None) -> str | None:
 
 def _changes(named: dict[str, str], given: list[str], out: list[str]) -> dict[str, str | None]:
     """What is asked for, by key; None takes a key out. Raises SettingsError for a key that is asked for twice."""
-    from loraloom.errors import SettingsError
-
     found: dict[str, str | None] = {}
     pairs = [item.partition("=") for item in given]
     for item, (key, mark, _) in zip(given, pairs, strict=True):

@@ -75,7 +75,8 @@ def extract(
     require_plot(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
-    request = CombineRequest.of(
+    request = options.asked(
+        CombineRequest.of,
         mix=mix or "",
         tuned=tuned,
         rank=rank,

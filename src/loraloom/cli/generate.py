@@ -11,7 +11,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes, progress_bar
-from loraloom.errors import NotFound
+from loraloom.errors import NotFound, SettingsError
 
 if TYPE_CHECKING:
     from loraloom.generate.jobs import Picture
@@ -36,8 +36,9 @@ def generate(
         Path | None, typer.Option("--mask", help="What of it is drawn anew: white is, black stays.", show_default=False)
     ] = None,
     denoise: Annotated[
-        float, typer.Option("--denoise", help="How far from the picture: the part of the steps that is run, up to 1.")
-    ] = 0.75,
+        float | None,
+        typer.Option(help="How far from the picture: the part of the steps that is run, up to 1. (default: 0.75)", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-prompt.png)", show_default=False)
     ] = None,
@@ -48,6 +49,7 @@ def generate(
     loader: options.Loader = None,
     force: options.Force = False,
     strict: options.Strict = False,
+    skip_missing: options.SkipMissing = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what the LoRAs of the prompt would do to this base, and draw nothing.")
     ] = False,
@@ -59,7 +61,10 @@ def generate(
     from loraloom.prompts import parse
     from loraloom.session import Session
 
-    request = ImageRequest.of(
+    if image is None and (mask or denoise is not None):
+        raise SettingsError(f"{'--mask' if mask else '--denoise'} is about a picture to begin with; give it with --image, or leave it out")
+    request = options.asked(
+        ImageRequest.of,
         prompt=prompt,
         negative_prompt=negative,
         pictures=pictures,
@@ -69,14 +74,15 @@ def generate(
         width=width,
         height=height,
         sampler=sampler,
-        image=_encoded(image),
-        mask=_encoded(mask),
-        denoise=denoise,
+        image=_encoded(image, "--image"),
+        mask=_encoded(mask, "--mask"),
+        **({} if denoise is None else {"denoise": denoise}),
         base=base,
         mode=mode,
         loader=loader,
         force=force,
         strict=strict,
+        skip_missing=skip_missing,
     )
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     if explain:
@@ -104,14 +110,20 @@ def generate(
         print_notes(note for picture in drawn for note in picture.notes)
 
 
-def _encoded(path: Path | None) -> str | None:
-    """The file as a request takes it."""
+def _encoded(path: Path | None, option: str) -> str | None:
+    """The file as a request takes it; raises NotFound for one that cannot be read, SettingsError for one that is no picture."""
     if path is None:
         return None
+    from loraloom.generate.source import decode
+
+    if path.expanduser().is_dir():
+        raise SettingsError(f"{option} {path}: this is a folder; give a PNG, JPEG or WebP file")
     try:
-        return base64.b64encode(path.expanduser().read_bytes()).decode()
+        text = base64.b64encode(path.expanduser().read_bytes()).decode()
     except OSError as error:
-        raise NotFound(f"{path}: this picture cannot be read: {error.strerror or error}") from error
+        raise NotFound(f"{option} {path}: this picture cannot be read: {error.strerror or error}") from error
+    decode(text, f"{option} {path}")
+    return text
 
 
 def _explain(explained: "Explained", *, as_json: bool) -> None:

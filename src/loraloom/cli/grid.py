@@ -33,6 +33,7 @@ def grid(
     loader: options.Loader = None,
     force: options.Force = False,
     strict: options.Strict = False,
+    skip_missing: options.SkipMissing = False,
     as_json: options.Json = False,
 ) -> None:
     """Compare LoRAs, strengths and mixes on one labelled sheet. All pictures have the same seed."""
@@ -40,7 +41,8 @@ def grid(
     from loraloom.generate.request import GridRequest
     from loraloom.session import Session
 
-    request = GridRequest.of(
+    request = options.asked(
+        GridRequest.of,
         prompts=prompts,
         loras=lora or (),
         strengths=_numbers(strengths),
@@ -57,6 +59,7 @@ def grid(
         loader=loader,
         force=force,
         strict=strict,
+        skip_missing=skip_missing,
     )
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     place = Output.of(output or session.settings.output_folder, overwrite=overwrite)

@@ -1,12 +1,15 @@
 """Options that several commands share: one name, one help text."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from loraloom.errors import SettingsError
+
 Negative = Annotated[str, typer.Option("--negative", help="What the picture should not show.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same picture. (default: random)", show_default=False)]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same picture. -1: random. (default: random)", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Sampler steps. (default: the base's own)", show_default=False)]
 Guidance = Annotated[float | None, typer.Option(help="How closely to follow the prompt. (default: the base's own)", show_default=False)]
 Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8. (default: the base's own)", show_default=False)]
@@ -31,6 +34,7 @@ Loader = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Use LoRAs that were made for another base, where shapes fit.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a LoRA of which a part does not fit.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Draw without the LoRAs that are not there, and say which.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that --output names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Rank = Annotated[int | None, typer.Option(help="One rank for every module.", show_default=False)]
@@ -56,3 +60,30 @@ WeightsOf = Annotated[
     str | None, typer.Option("--base", help="The base, for types whose change depends on its weights.", show_default=False)
 ]
 Plot = Annotated[Path | None, typer.Option(help="Draw the error and rank of each module here: a .png file.", show_default=False)]
+
+
+_Made = TypeVar("_Made")
+# Where an option is not called as its field.
+_CALLED = {
+    "negative_prompt": "--negative",
+    "prompt": "PROMPT",
+    "prompts": "PROMPT",
+    "loras": "--lora",
+    "columns": "--column",
+    "kind": "--type",
+}
+
+
+def asked(make: Callable[..., _Made], **values: Any) -> _Made:
+    """What `make` makes of these fields of a request; a mistake in one has the name of its option."""
+    try:
+        return make(**values)
+    except SettingsError as error:
+        raise SettingsError("\n".join(_in_options(line, values) for line in str(error).splitlines()), fields=error.fields) from error
+
+
+def _in_options(line: str, fields: Collection[str]) -> str:
+    """`seed: ...` as `--seed: ...`"""
+    field, colon, rest = line.partition(":")
+    name = field.partition(".")[0]
+    return f"{_CALLED.get(name, '--' + name.replace('_', '-'))}{colon}{rest}" if colon and name in fields else line

@@ -30,8 +30,17 @@ def resize(
     from loraloom.combine import ResizeRequest
     from loraloom.session import Session
 
-    request = ResizeRequest.of(
-        rank=rank, error=error, energy=energy, max_rank=max_rank, type=type, factor=factor, dialect=dialect, dtype=dtype, base=base
+    request = options.asked(
+        ResizeRequest.of,
+        rank=rank,
+        error=error,
+        energy=energy,
+        max_rank=max_rank,
+        type=type,
+        factor=factor,
+        dialect=dialect,
+        dtype=dtype,
+        base=base,
     )
     require_plot(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from loraloom.errors import SettingsError, suggestion
-from loraloom.generate.samplers import SAMPLERS
+from loraloom.generate.samplers import SAMPLERS, called
 from loraloom.prompts import LoraTag
 from loraloom.schedule import Schedule
 from loraloom.settings import explain
@@ -19,6 +19,11 @@ MAX_CELLS = 1024  # of a grid
 def random_seed() -> int:
     """A seed for who gave none: short enough to read out."""
     return secrets.randbelow(2**32)
+
+
+def _random(seed: int | None) -> int | None:
+    """-1 means a random seed to every tool."""
+    return None if seed == -1 else seed
 
 
 def _eights(side: int) -> int:
@@ -38,7 +43,7 @@ class Drawing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     negative_prompt: str = Field(default="", max_length=100_000)
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)  # None: a random one
+    seed: Annotated[int | None, AfterValidator(_random)] = Field(default=None, ge=-1, le=MAX_SEED)  # None or -1: a random one
     steps: int | None = Field(default=None, ge=1, le=1000)
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     width: Side | None = None  # pixels
@@ -52,15 +57,13 @@ class Drawing(BaseModel):
     force: bool = False  # run LoRAs of another family where shapes fit
     strict: bool = False  # refuse LoRAs of which a part does not fit
     lenient: bool = False  # mistakes in prompts and unknown LoRAs are notes, and the rest is drawn
+    skip_missing: bool = False  # unknown LoRAs are notes, and the rest is drawn
 
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, name: str | None) -> str | None:
-        if name is None or name in SAMPLERS:
-            return name
-        by_lower = {known.lower(): known for known in SAMPLERS}
-        if name.lower() in by_lower:
-            return by_lower[name.lower()]
+        if name is None or (known := called(name)):
+            return name and known
         raise ValueError(f'no sampler "{name}"{suggestion(name, SAMPLERS) or "; there are " + ", ".join(SAMPLERS)}')
 
     @classmethod

@@ -40,6 +40,36 @@ SAMPLERS: Mapping[str, Sampler] = {
 }
 
 
+# k-diffusion's names, and ComfyUI's where they differ.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "Euler": ("k_euler", "euler"),
+    "Euler a": ("k_euler_a", "k_euler_ancestral", "euler_ancestral", "euler_a"),
+    "Heun": ("k_heun", "heun"),
+    "DPM2": ("k_dpm_2", "dpm_2"),
+    "DPM2 a": ("k_dpm_2_a", "k_dpm_2_ancestral", "dpm_2_ancestral"),
+    "DPM++ 2M": ("k_dpmpp_2m", "dpmpp_2m"),
+    "DPM++ 2M SDE": ("k_dpmpp_2m_sde", "dpmpp_2m_sde"),
+    "LMS": ("k_lms", "lms"),
+    "DDIM": ("ddim",),
+    "DDPM": ("ddpm",),
+    "PLMS": ("plms",),
+    "UniPC": ("unipc", "uni_pc"),
+    "LCM": ("lcm",),
+}
+_WITH_KARRAS = " Karras"
+
+
+def called(name: str) -> str | None:
+    """The sampler that a name means, in any case: its own, or k-diffusion's and ComfyUI's, with `_karras` or `_ka` behind it."""
+    wanted = name.strip().lower()
+    for known in SAMPLERS:
+        plain = known.removesuffix(_WITH_KARRAS)
+        ends = ("_karras", "_ka") if plain != known else ("",)
+        if wanted in (known.lower(), *(other + end for other in ALIASES.get(plain, ()) for end in ends)):
+            return known
+    return None
+
+
 def sampler_name(scheduler: str, config: Mapping[str, Any]) -> str:
     """The name of a base's own scheduler; its class name where no sampler here is the same."""
     fitting = [

@@ -47,8 +47,12 @@ def decode(text: str, name: str) -> "Picture":
                     f"{name}: the picture has {opened.width}×{opened.height} pixels; at most {MAX_SIDE} a side and {_MAX_PIXELS} in all"
                 )
             upright = ImageOps.exif_transpose(opened)
-    except (binascii.Error, ValueError, UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except binascii.Error as error:
         raise SettingsError(f"{name}: not a picture; give a PNG, JPEG or WebP file as base64 or as a data URI ({error})") from error
+    except UnidentifiedImageError as error:
+        raise SettingsError(f"{name}: not a picture; give a PNG, JPEG or WebP file") from error
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SettingsError(f"{name}: this picture is damaged ({error}); give a PNG, JPEG or WebP file") from error
     if not upright.has_transparency_data:
         return upright
     ground = Image.new("RGBA", upright.size, "white")

@@ -53,7 +53,8 @@ def _named(library: Library, request: ImageRequest) -> tuple[Prompt, Prompt, Nam
     told = mistakes if request.lenient else None
     prompt, negative = parsed(request.prompt, told), parsed(request.negative_prompt, told)
     catalogue = library.now([prompt, negative])
-    named, named_negative = library.find([prompt], catalogue, told), library.find([negative], catalogue, told)
+    missing = mistakes if request.lenient or request.skip_missing else None
+    named, named_negative = (library.find([each], catalogue, missing, ambiguous=request.lenient) for each in (prompt, negative))
     finished, finished_negative = library.finish(prompt, catalogue), library.finish(negative, catalogue, triggers=0)
     return finished.prompt, finished_negative.prompt, named, named_negative, (*mistakes, *finished.notes)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loraloom.catalogue import Catalogue, Finished, Item, finish, own_strength
-from loraloom.errors import NotFound, PromptError, SettingsError
+from loraloom.errors import Ambiguous, NotFound, PromptError, SettingsError
 from loraloom.filenames import expanded
 from loraloom.prompts import LoraTag, Prompt, parse
 from loraloom.settings import Settings
@@ -66,14 +66,14 @@ class Library:
                 raise
             raise type(error)(f"{path}: no such file, and {error}") from error
 
-    def find(self, prompts: Sequence[Prompt], catalogue: Catalogue, mistakes: list[str] | None = None) -> Named:
+    def find(self, prompts: Sequence[Prompt], catalogue: Catalogue, mistakes: list[str] | None = None, *, ambiguous: bool = True) -> Named:
         """Each network once, with the sum of its tags' strengths, in the order in which they first appear. A name that leads to
-        nothing is added to `mistakes` and left out where that is given.
+        nothing is added to `mistakes` and left out where that is given; one that leads to several files only if `ambiguous`.
         """
         found: dict[Path, tuple[Item, Strength]] = {}
         for prompt in prompts:
             for tag in prompt.loras:
-                with _at(tag, prompt, mistakes):
+                with _at(tag, prompt, mistakes, ambiguous):
                     item = catalogue.find(tag.name, paths=self.paths)
                     key = item.path.resolve()
                     strength = tag.strength(own_strength(catalogue.facts(item, complete=False), self._settings.default_strength))
@@ -103,12 +103,12 @@ def _there(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 @contextmanager
-def _at(tag: LoraTag, prompt: Prompt, mistakes: list[str] | None) -> Iterator[None]:
+def _at(tag: LoraTag, prompt: Prompt, mistakes: list[str] | None, ambiguous: bool) -> Iterator[None]:
     """A mistake about this tag shows the place of the tag in its prompt; a name that leads to nothing goes to `mistakes` instead."""
     try:
         yield
     except NotFound as error:
-        if mistakes is not None:
+        if mistakes is not None and (ambiguous or not isinstance(error, Ambiguous)):
             mistakes.append(str(error))
             return
         placed = PromptError(str(error), prompt=prompt.source, column=tag.column, length=tag.length)

@@ -9,9 +9,11 @@ from loraloom.generate.jobs import Job, Picture, draw_jobs
 from loraloom.generate.opened import Opened
 from loraloom.generate.request import GridRequest, random_seed
 from loraloom.lorafile import Mix
-from loraloom.prompts import parse
+from loraloom.prompts import Prompt
 from loraloom.schedule import number
 from loraloom.session.kept import Kept
+from loraloom.session.library import Named
+from loraloom.session.wording import parsed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,20 +49,27 @@ def _jobs(kept: Kept, request: GridRequest) -> tuple[Opened, list[Job]]:
     """The base, and a job for each cell, row by row. Names are found before the base is opened: mistakes show at once."""
     library, networks, seed = kept.library, kept.networks, request.seed
     assert seed is not None
-    prompts, negative = [parse(prompt) for prompt in request.prompts], parse(request.negative_prompt)
-    columns = [(column, parse(column.tags)) for column in request.all_columns]
+    mistakes: list[str] = []
+    told = mistakes if request.lenient else None
+    missing = mistakes if request.lenient or request.skip_missing else None
+    prompts, negative = [parsed(prompt, told) for prompt in request.prompts], parsed(request.negative_prompt, told)
+    columns = [(column, parsed(column.tags, told)) for column in request.all_columns]
     catalogue = library.now([*prompts, negative, *(tags for _, tags in columns)])
-    cells = [(prompt, column, library.find([prompt, tags], catalogue)) for prompt in prompts for column, tags in columns]
-    named_negative = library.find([negative], catalogue)
+
+    def find(*texts: Prompt) -> Named:
+        return library.find(texts, catalogue, missing, ambiguous=request.lenient)
+
+    cells = [(prompt, column, find(prompt, tags)) for prompt in prompts for column, tags in columns]
+    named_negative = find(negative)
     negative = library.finish(negative, catalogue, triggers=0).prompt
     opened = kept.bases.open(request.base)
     below = networks.stack(named_negative, opened, request)
     jobs = []
     for prompt, column, named in cells:
-        cell = library.finish(parse(" ".join(filter(None, (prompt.source, column.tags)))), catalogue)
+        cell = library.finish(parsed(" ".join(filter(None, (prompt.source, column.tags))), told and []), catalogue)
         shot = Shot(cell.prompt.text, seed, negative.text)
         mix = Mix(networks.stack(named, opened, request), below)
-        jobs.append(Job(shot, mix, cell.prompt.source, negative.source, cell.notes))
+        jobs.append(Job(shot, mix, cell.prompt.source, negative.source, (*mistakes, *cell.notes)))
     return opened, jobs
 
 

@@ -811,6 +811,11 @@ export interface components {
              * @default false
              */
             lenient: boolean;
+            /**
+             * Skip Missing
+             * @default false
+             */
+            skip_missing: boolean;
             /** Prompt */
             prompt: string;
             /**

@@ -45,7 +45,7 @@ export function change(draft: Draft, by: Change): Draft {
 
 export function request(draft: Draft): ImageRequest {
   const { negative, ...same } = draft;
-  return { ...same, negative_prompt: negative, lenient: false, denoise: 0.75 };
+  return { ...same, negative_prompt: negative, lenient: false, skip_missing: false, denoise: 0.75 };
 }
 
 /** The form that draws this picture again. */

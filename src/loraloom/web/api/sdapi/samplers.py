@@ -1,32 +1,14 @@
 """Samplers and schedulers. The WebUI splits what we name in one: "DPM++ 2M Karras" is a sampler with a scheduler."""
 
-from collections.abc import Mapping
-
 from pydantic import BaseModel
 
 from loraloom.errors import SettingsError, suggestion
-from loraloom.generate.samplers import SAMPLERS
+from loraloom.generate.samplers import ALIASES, SAMPLERS, called
 from loraloom.web.api.sdapi.routes import router as _router
 
 router = _router("samplers")
 
 _KARRAS = " Karras"
-# k-diffusion's names, and ComfyUI's where they differ.
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "Euler": ("k_euler", "euler"),
-    "Euler a": ("k_euler_a", "k_euler_ancestral", "euler_ancestral"),
-    "Heun": ("k_heun", "heun"),
-    "DPM2": ("k_dpm_2", "dpm_2"),
-    "DPM2 a": ("k_dpm_2_a", "k_dpm_2_ancestral", "dpm_2_ancestral"),
-    "DPM++ 2M": ("k_dpmpp_2m", "dpmpp_2m"),
-    "DPM++ 2M SDE": ("k_dpmpp_2m_sde", "dpmpp_2m_sde"),
-    "LMS": ("k_lms", "lms"),
-    "DDIM": ("ddim",),
-    "DDPM": ("ddpm",),
-    "PLMS": ("plms",),
-    "UniPC": ("unipc", "uni_pc"),
-    "LCM": ("lcm",),
-}
 # Name, label, other names. "normal" is the base's own spacing, which is what a sampler has without Karras.
 SCHEDULERS = (("automatic", "Automatic", ("",)), ("normal", "Normal", ("uniform",)), ("karras", "Karras", ()))
 
@@ -65,8 +47,7 @@ def our_sampler(name: str | None, scheduler: str | None) -> str | None:
         if schedule == "karras":
             raise SettingsError("scheduler: Karras needs a sampler; send sampler_name too")
         return None
-    by_spelling = {spelling.lower(): ours for ours in SAMPLERS for spelling in (ours, *ALIASES.get(ours, ()))}
-    found = by_spelling.get(name.strip().lower())
+    found = called(name)
     if found is None:
         raise SettingsError(f'no sampler "{name[:200]}"{suggestion(name[:200], SAMPLERS) or "; there are " + ", ".join(SAMPLERS)}')
     if schedule != "karras" or found.endswith(_KARRAS):
