@@ -1,4 +1,5 @@
-"""A file in another form: read, made into another type, written in another dialect, read back. Nothing is lost unless that was allowed."""
+"""A file in another form: read, made into another type, written in another dialect or as another program reads it, read back. Nothing
+is lost unless that was allowed."""
 
 import json
 import shutil
@@ -10,11 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraloom import dialects, pickled
+from loraloom.adapters import Adapter
 from loraloom.atomic import refuse_existing
-from loraloom.bases import Base
+from loraloom.bases import Base, Layer
 from loraloom.bases.detect import by_family
-from loraloom.combine import EXACT, Goal, as_type, commonest_dtype, rounding
+from loraloom.combine import EXACT, Fitted, Goal, Weights, as_read, as_type, commonest_dtype, rounding
+from loraloom.combine import plain as plain_factors
 from loraloom.dialects import folder as peft_folder
+from loraloom.dialects import readers
+from loraloom.dialects.base import Dialect
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish, require_dtype
 from loraloom.dialects.writing import spelled
@@ -40,27 +45,40 @@ class Converted:
     errors: Mapping[str, float]  # of each module whose change is not the source's own: how much is left out, relative (Frobenius)
     left_out: tuple[str, ...]  # what of the source is not in it, each with its reason
     warnings: tuple[str, ...]
+    tool: str | None = None  # the program that it was written for
 
 
 def convert(
     source: Path,
     output: Path,
     *,
-    dialect: str = "kohya",
+    dialect: str | None = None,
+    tool: str | None = None,
     goal: Goal = EXACT,
+    plain: bool = False,
     dtype: str | None = None,
     base: Base | None = None,
+    weights: Weights | None = None,
     overwrite: bool = False,
 ) -> Converted:
     """Write `source` to `output`, whose folder is made. `dtype` is fp16, bf16 or fp32; None keeps most of the values as they are.
-    The goal's type is that of every adapter of the new file, without loss unless the goal says how much may be lost.
+    The goal's type is that of every adapter of the new file, without loss unless the goal says how much may be lost. `plain`: all of it
+    as LoRAs of two factors, without biases and norms, which are named.
 
-    A pickle is opened in a process of its own. `output` gets its name only after it was read back and has every module. Raises
-    FileError, MatchError, NotSupported where it cannot be done without loss, Taken if something is there already or appears meanwhile.
+    `tool` is a program of `dialects.readers`: the new file is in the naming that it reads best, and what it does not read as it is meant
+    is of the goal's type, else of one that it reads. `weights` are the base's, for types whose change depends on them; without `tool`
+    and `plain` they are not used. The dialect is kohya if neither is given.
+
+    A pickle is opened in a process of its own. `output` gets its name only after it was read back and has every module. Raises FileError,
+    MatchError, NotSupported where it cannot be done without loss, Taken if something is there already or appears meanwhile.
     """
-    kind = dialects.by_name(dialect)
+    if tool is not None and dialect is not None:
+        raise SettingsError(f"for {tool} in {dialect} naming: give one of the two; the program's own naming is taken", fields=("dialect",))
+    if tool is not None:
+        readers.of_tool(tool)
+    named = dialects.by_name(dialect or "kohya")
     require_dtype(dtype)
-    if goal.type is None and not goal.exact:
+    if goal.type is None and not goal.exact and tool is None and not plain:
         raise SettingsError(
             f"{goal.words}: of which type? `convert` loses something only for another type; `resize` makes a network smaller"
         )
@@ -69,10 +87,11 @@ def convert(
         found = by_family(file.base)
         if found is None:
             raise BaseError(f"{source.name}: the family {file.base!r} has no table here")
-        changed, errors = as_type(file, found, goal) if goal.type else (file, {})
+        fitted, kind, notes = _fitted(file, found, named, tool, goal, plain=plain, weights=weights)
+        changed = fitted.file
         name = DTYPES[dtype] if dtype else commonest_dtype(changed if goal.exact else file)
         worst, lost = rounding(spelled(kind, changed.adapters, found), getattr(torch, name))
-        kept = resized(file.metadata, changed.adapters) if goal.type else file.metadata
+        kept = resized(file.metadata, changed.adapters) if changed is not file else file.metadata
         made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
         publish(made, found, output, kind.name, name, overwrite=overwrite)
     return Converted(
@@ -85,10 +104,38 @@ def convert(
         _types(file),
         lost,
         worst,
-        {str(target): error for target, error in errors.items()},
-        (*file.unknown, *left_out),
-        file.warnings,
+        {str(target): error for target, error in fitted.errors.items()},
+        (*file.unknown, *left_out, *fitted.left_out),
+        (*file.warnings, *notes),
+        tool,
     )
+
+
+def _fitted(
+    file: LoraFile, base: Base, dialect: Dialect, tool: str | None, goal: Goal, *, plain: bool, weights: Weights | None
+) -> tuple[Fitted, Dialect, tuple[str, ...]]:
+    """The network as it was asked for, the naming that it gets, and what is worth to know about who reads it."""
+    if plain:
+        fitted = plain_factors(file, base, goal, weights)
+    elif tool is None and goal.type:
+        fitted = Fitted(*as_type(file, base, goal))
+    else:
+        fitted = Fitted(file, {})
+    if tool is None:
+        return fitted, dialect, readers.notes(fitted.file, base, dialect.name)
+    reads = readers.likeliest(fitted.file, base, tool)
+    read = as_read(fitted.file, base, lambda adapter, layer: _unread(reads, adapter, layer), goal, weights)
+    every = Fitted(read.file, {**fitted.errors, **read.errors}, fitted.left_out)
+    return every, dialects.by_name(reads.dialect), tuple(readers.told(read.file, base, reads))
+
+
+def _unread(reads: readers.Reads, adapter: Adapter, layer: Layer) -> str | None:
+    form, verdict = reads.of(adapter, layer)
+    if verdict in readers.READ:
+        return None
+    if form == "module":
+        return f"{reads.title} finds no module of this name in {reads.dialect} naming"
+    return f"{reads.title} does not read {form} as it is meant ({readers.explained(reads, form, verdict)})"
 
 
 @contextmanager

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def convert(
     file: Annotated[str, typer.Argument(help="A file, or a name in your library. .pt, .ckpt and .bin too.", show_default=False)],
     output: options.NewFile,
-    dialect: options.Dialect = "kohya",
+    dialect: Annotated[
+        str | None, typer.Option(help="How its tensors are named: kohya, peft, ... (default: kohya)", show_default=False)
+    ] = None,
+    tool: options.Tool = None,
+    plain: options.Plain = False,
     type: options.Type = None,
     rank: options.Rank = None,
     error: options.Error = None,
@@ -27,7 +31,11 @@ def convert(
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="Precision of its tensors. (default: as they are)", show_default=False)
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The family, for a file that does not tell it: sdxl, a folder, a checkpoint.", show_default=False)
+        str | None,
+        typer.Option(
+            help="The family, for a file that does not tell it: sdxl, a folder, a checkpoint. With --for and --plain its weights are read.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
@@ -37,12 +45,14 @@ def convert(
     """Write a network in another naming, as another type or in another precision, and print where it is."""
     from loraloom.combine import Goal
     from loraloom.dialects import by_name
+    from loraloom.dialects.readers import of_tool
     from loraloom.session import Session
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
-    target = Path(output).expanduser() if by_name(dialect).folder else session.new_file(output)
-    found = session.convert(file, target, dialect=dialect, goal=goal, dtype=dtype, base=base, overwrite=overwrite)
+    naming = of_tool(tool)[0].dialect if tool else dialect or "kohya"
+    target = Path(output).expanduser() if by_name(naming).folder else session.new_file(output)
+    found = session.convert(file, target, dialect=dialect, tool=tool, goal=goal, plain=plain, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
         terminal.out_json(asdict(found) | {"path": str(found.path)})
         return
@@ -51,14 +61,15 @@ def convert(
     print_notes(found.warnings)
     if found.left_out:
         more = f", and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
-        print_notes([f"{len(found.left_out)} entries of the source fit nothing and are left out: {found.left_out[0]}{more}"])
+        print_notes([f"{len(found.left_out)} entries of the source are left out: {found.left_out[0]}{more}"])
 
 
 def _summary(found: "Converted") -> str:
     kinds = ", ".join(f"{kind} on {count}" for kind, count in found.types.items())
     same = "no value rounded" if found.errors else "every value as it was"
     lost = f"values moved by up to {found.rounding:.1e} of the largest ({found.worst})" if found.rounding else same
-    line = f"{found.base}, {found.dialect} naming: {kinds} modules, {found.dtype}; {lost}"
+    reader = f" for {found.tool}" if found.tool else ""
+    line = f"{found.base}, {found.dialect} naming{reader}: {kinds} modules, {found.dtype}; {lost}"
     if not found.errors:
         return line
     worst = max(found.errors, key=found.errors.__getitem__)

@@ -52,6 +52,15 @@ Factor = Annotated[
     int | None, typer.Option(help="For lokr: how large w1 may be, -1 near the square root. (default: the best)", show_default=False)
 ]
 Dialect = Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")]
+Tool = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help="Write it as this program reads it: comfyui, forge, sdnext, invokeai, kohya (sd-scripts), diffusers, peft, lycoris.",
+        show_default=False,
+    ),
+]
+Plain = Annotated[bool, typer.Option("--plain", help="As plain LoRA factors: cores are folded, biases and norms left out and named.")]
 NewFile = Annotated[
     str, typer.Argument(help="The new file: a name in your library, or a path such as ./ink.safetensors.", show_default=False)
 ]

@@ -10,6 +10,7 @@ from loraloom.combine.forms import TYPES
 from loraloom.combine.goal import EXACT, Goal
 from loraloom.combine.probe import of_difference, of_stack, probed
 from loraloom.combine.prune import part
+from loraloom.combine.readable import Fitted, as_read, plain
 from loraloom.combine.request import CombineRequest, ResizeRequest
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "CombineRequest",
     "Combined",
     "Curve",
+    "Fitted",
     "Goal",
     "Module",
     "OnModule",
     "ResizeRequest",
     "Weights",
+    "as_read",
     "as_type",
     "combine",
     "commonest_dtype",
@@ -32,6 +35,7 @@ __all__ = [
     "of_difference",
     "of_stack",
     "part",
+    "plain",
     "probed",
     "rounding",
 ]

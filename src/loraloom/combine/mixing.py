@@ -49,9 +49,9 @@ def parts_of(stack: Stack, layer: Layer) -> Weighted:
     ]
 
 
-def single(layer: Layer, adapter: Adapter, goal: Goal) -> Module:
-    """One adapter alone as a module of the result. It must not read the base's weights."""
-    return _module(layer, [(adapter, 1.0)], goal, None)
+def single(layer: Layer, adapter: Adapter, goal: Goal, weights: Weights | None = None) -> Module:
+    """One adapter alone as a module of the result; raises NotSupported for one that reads the base's weights where they are not given."""
+    return _module(layer, [(adapter, 1.0)], goal, weights)
 
 
 def _cut(adapter: Adapter, strength: Strength) -> Adapter:

@@ -1,14 +1,17 @@
-"""One file of the library in another form: edited, resized."""
+"""One file of the library in another form: converted, edited, resized."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from loraloom import dialects
 from loraloom.bases.detect import by_family
 from loraloom.bases.identify import identify
 from loraloom.catalogue.sidecar import read_sidecar
-from loraloom.combine import ResizeRequest
+from loraloom.combine import Goal, ResizeRequest
+from loraloom.converting import Converted
+from loraloom.converting import convert as convert_file
 from loraloom.dialects.fields import TRIGGER
 from loraloom.editing import Edited
 from loraloom.editing import edit as edit_file
@@ -17,6 +20,25 @@ from loraloom.extracting import Extracted
 from loraloom.extracting import resize as resize_file
 from loraloom.session.kept import Kept
 from loraloom.settings import packaged
+
+
+class Form(NamedTuple):
+    """What a file is converted to; as `converting.convert` says."""
+
+    dialect: str | None
+    tool: str | None
+    goal: Goal
+    dtype: str | None
+    plain: bool
+
+
+def convert(kept: Kept, name: str | Path, output: Path, form: Form, base: str | None, *, overwrite: bool) -> Converted:
+    """The file in another form. The base's weights are read where they may be needed, else its family alone is asked for."""
+    path, needed = kept.library.locate(name), base if form.tool or form.plain else None
+    with kept.bases.asked(needed) as held:
+        known = held.base if held else identify(base) if base else None
+        weights = held.weight if held else None
+        return convert_file(path, output, **form._asdict(), base=known, weights=weights, overwrite=overwrite)
 
 
 def edit(

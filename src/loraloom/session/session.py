@@ -8,7 +8,7 @@ from loraloom.bases.identify import identify
 from loraloom.catalogue import Catalogue, inspecting
 from loraloom.catalogue.inspecting import Fit, Inspection
 from loraloom.combine import EXACT, CombineRequest, Curve, Goal, OnModule, ResizeRequest
-from loraloom.converting import Converted, convert
+from loraloom.converting import Converted
 from loraloom.editing import Edited
 from loraloom.extracting import Extracted
 from loraloom.generate.draw import OnStep
@@ -111,16 +111,19 @@ class Session:
         name: str | Path,
         output: Path,
         *,
-        dialect: str = "kohya",
+        dialect: str | None = None,
+        tool: str | None = None,
         goal: Goal = EXACT,
+        plain: bool = False,
         dtype: str | None = None,
         base: str | None = None,
         overwrite: bool = False,
     ) -> Converted:
-        """Write a file in another dialect, type or dtype; as `converting.convert` says. `base` is for files that do not tell theirs."""
-        held = identify(base) if base else None
+        """Write a file in another dialect, type or dtype, or for another program; as `converting.convert` says. `base` is for files that
+        do not tell theirs; for a program and for plain factors its weights are read too."""
+        form = files.Form(dialect, tool, goal, dtype, plain=plain)
         with TURNS.working():
-            return convert(self.locate(name), output, dialect=dialect, goal=goal, dtype=dtype, base=held, overwrite=overwrite)
+            return files.convert(self._kept, name, output, form, base, overwrite=overwrite)
 
     def edit(
         self,
