@@ -31,6 +31,7 @@ _PEFTS_IA3 = ".ia3_l"
 # is exact in float16, where the next power of two is infinite, in bfloat16 and in float32.
 FREE = 2.0**15
 _WITHOUT_BIAS = (".to_q", ".to_k", ".to_v")
+_ONETRAINERS = frozenset({"ot_branch", "ot_revision", "ot_config"})  # in the metadata of all its files
 _RANKS = "lora_E"
 _SIDES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 # Without a tensor of one of these suffixes no shape is mended.
@@ -123,11 +124,16 @@ def _scale(group: "dict[str, Tensor]", spelled: Mapping[str, str], layer: Layer,
 def turned(group: "dict[str, Tensor]", layer: Layer, metadata: Mapping[str, str]) -> "dict[str, Tensor]":
     """PEFT's OFT, whose tensors are named as OneTrainer's: a convolution is turned the other way. Raises UnknownFormat for a config
     with another formula than the first four terms of the Cayley transform's series, its default and OneTrainer's only one."""
-    if "oft_R.weight" not in group:
+    if "oft_R.weight" not in group or _is_onetrainers(group, metadata):
         return group
     if not peftconfig.of(metadata, layer.target.component).is_usual_oft:
         raise UnknownFormat(f"{layer.target}: PEFT's OFT with use_cayley_neumann off or with another number of terms than 5 is not read")
     return group if layer.kind != "conv" else {**group, "oft_R.weight": -group["oft_R.weight"]}
+
+
+def _is_onetrainers(group: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> bool:
+    """It writes diffusers' names too: its metadata says so, or the marker that PEFT does not have."""
+    return "oft_R.scaled_oft" in group or not _ONETRAINERS.isdisjoint(metadata)
 
 
 def magnitude_shape(shape: Shape, target: Shape) -> Shape:
