@@ -136,6 +136,75 @@ def test_families_that_have_no_table_are_recognised_all_the_same(keys, title, co
     assert (found.title, found.confidence) == (title, confidence)
 
 
+DOUBLE, SINGLE = "lora_unet_double_blocks_0_img", "diffusion_model.single_blocks.0"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "title", "confidence"),
+    [
+        # Flux.2's 4B is as wide as Flux.1: what is fused with what, and the feed-forward layers, are not.
+        ({f"{SINGLE}.linear1.lora_A.weight": (4, 3072), f"{SINGLE}.linear1.lora_B.weight": (27648, 4)}, "Flux.2", "certain"),
+        ({f"{SINGLE}.linear1.lora_A.weight": (4, 3072), f"{SINGLE}.linear1.lora_B.weight": (21504, 4)}, "Flux.1", "likely"),
+        ({f"{SINGLE}.linear1.lokr_w1": (16, 16), f"{SINGLE}.linear1.lokr_w2": (1728, 192)}, "Flux.2", "certain"),
+        ({f"{SINGLE}.linear2.lora_A.weight": (4, 12288)}, "Flux.2", "certain"),
+        ({f"{SINGLE}.linear2.lora_A.weight": (4, 15360)}, "Flux.1", "likely"),
+        ({f"{DOUBLE}_mlp_0.lora_up.weight": (18432, 4)}, "Flux.2", "certain"),
+        ({f"{DOUBLE}_mlp_0.lora_up.weight": (12288, 4)}, "Flux.1", "likely"),
+        ({f"{DOUBLE}_mlp_2.lora_down.weight": (4, 9216)}, "Flux.2", "certain"),
+        ({f"{DOUBLE}_attn_qkv.lora_down.weight": (4, 3072), f"{DOUBLE}_attn_qkv.lora_up.weight": (9216, 4)}, "Flux.1", "likely"),
+        ({"lycoris_transformer_blocks_0_ff_linear_in.lokr_w1": (16, 16)}, "Flux.2", "certain"),
+        ({"transformer.joint_transformer_blocks.0.attn.to_q.lora_A.weight": (4, 3072)}, "AuraFlow", "certain"),
+        ({"transformer.single_transformer_blocks.9.ff.linear_1.lora_A.weight": (4, 3072)}, "AuraFlow", "certain"),
+        ({"diffusion_model.single_layers.0.attn.w1q.lora_A.weight": (4, 3072)}, "AuraFlow", "certain"),
+        (
+            {f"{DOUBLE}_attn_qkv.lora_down.weight": (4, 3584), "lora_unet_double_blocks_0_img_mod_linear.alpha": ()},
+            "HunyuanImage",
+            "certain",
+        ),
+        ({f"{DOUBLE}_attn_q.lora_down.weight": (4, 2048)}, "HunyuanVideo 1.5", "certain"),
+        (
+            {"lora_unet_transformer_blocks_19_attn_to_q.alpha": (), "lora_unet_single_transformer_blocks_0_attn_to_q.alpha": ()},
+            "Hunyuan Video",
+            "likely",
+        ),
+        ({"diffusion_model.noise_refiner.0.attn.to_q.lora_A.weight": (4, 2520)}, "Z-Image", "likely"),
+        ({"diffusion_model.layers.0.attention.qkv.lora_A.weight": (4, 4608)}, "Ideogram 4", "certain"),
+        ({"lora_unet_blocks_6_attn_wv.lora_down.weight": (4, 6144)}, "Krea 2", "certain"),
+        ({"diffusion_model.layers.0.self_attention.to_q.lora_A.weight": (4, 3072)}, "ERNIE-Image", "certain"),
+    ],
+    ids=str,
+)
+def test_families_of_one_width_are_told_apart_or_not_claimed_for_certain(shapes, title, confidence):
+    found = detect(shapes, {})
+    assert (found.title, found.confidence) == (title, confidence)
+
+
+def test_only_what_is_certain_rules_a_family_out():
+    flux = detect({f"{DOUBLE}_attn_qkv.lora_down.weight": (4, 3072)}, {})
+    assert not flux.rules_out({"Flux.2"})
+    assert not flux.rules_out({"AuraFlow"})
+    assert flux.rules_out({"SDXL"})
+    assert detect({f"{SINGLE}.linear1.lora_B.weight": (21504, 4)}, {}).rules_out({"Flux.2"})
+    assert detect({f"{SINGLE}.linear1.lora_B.weight": (27648, 4)}, {}).rules_out({"Flux.1"})
+    text = detect({TEXT: (4, 768)}, {})
+    assert not text.rules_out({"SDXL"})
+    assert text.rules_out({"SD 2.x"})
+    assert not detect({}, {"ss_base_model_version": "sdxl_1.0"}).rules_out({"SD 1.x"})
+    assert detect({}, {"ss_base_model_version": "loraloom_tiny_2"}).rules_out({"loraloom tiny 1"})
+    assert not detect({}, {}).rules_out({"SD 1.x"})
+
+
+def test_metadata_alone_is_told_and_names_and_shapes_decide(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"lora_unet_conv_in.diff": torch.ones(320, 4, 3, 3)}, path, {"ss_base_model_version": "sdxl_base_v1-0"})
+    found = read(path, SD1)
+    assert found.unknown == ()
+    assert any("was made for SDXL" in text and "matched with SD 1.x by names and shapes" in text for text in found.warnings)
+    save_file({"lora_unet_conv_in.diff": torch.ones(321, 4, 3, 3)}, path, {"ss_base_model_version": "sdxl_base_v1-0"})
+    with pytest.raises(WrongBase, match=r"was made for SDXL .* the base is SD 1\.x, and nothing of it fits"):
+        read(path, SD1)
+
+
 def test_the_width_of_a_lokr_is_the_product_of_its_factors():
     stem = UNET.removesuffix(".lora_down.weight")
     assert detect({f"{stem}.lokr_w1": (8, 8), f"{stem}.lokr_w2": (40, 96)}, {}).title == "SD 1.x"

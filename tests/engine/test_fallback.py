@@ -277,21 +277,25 @@ def test_alpha_in_the_metadata_counts_and_dropout_does_not_drop(sd3, folder):
     assert close(drawn[0], drawn[2])
 
 
-def test_a_file_of_another_family_is_refused_unless_forced(sd3, pipeline, folder, make_lora, tmp_path):
+def test_a_file_of_another_family_is_refused_unless_forced(sd3, pipeline, make_lora, tmp_path):
     other = make_lora(tmp_path / "sd.safetensors", SD1, rank=1)
     with pytest.raises(WrongBase, match=r"made for SD 1\.x .*; the base is StableDiffusion3Pipeline \(SD 3, SD 3\.5\)"):
         Fallback(sd3).read(other)
-    named = write_lora(folder / "named.safetensors", lora_tensors(sd3), {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"})
-    with pytest.raises(WrongBase, match="made for SDXL"):
-        Fallback(sd3).read(named)
-    fallback = Fallback(sd3)
-    with fallback.attached(Mix(((fallback.read(named, force=True), strength("1")),))) as report:
-        assert "and this was forced" in report.networks[0].warnings[0]
+    assert "and this was forced" in Fallback(sd3).read(other, force=True).warnings[0]
     parsed = Mix(((dialects.read(other), strength("1")),))
-    with pytest.raises(WrongBase, match=r"was read for 'sd1'; the base is this StableDiffusion3Pipeline"), fallback.attached(parsed):
+    with pytest.raises(WrongBase, match=r"was read for 'sd1'; the base is this StableDiffusion3Pipeline"), Fallback(sd3).attached(parsed):
         pass
     with pytest.raises(WrongBase, match="the base is StableDiffusionPipeline"):
         Fallback(pipeline).read(other)
+
+
+def test_what_metadata_alone_says_is_told_and_names_and_shapes_decide(sd3, folder):
+    """Somebody wrote it; the tensors fit."""
+    named = write_lora(folder / "named.safetensors", lora_tensors(sd3), {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"})
+    fallback = Fallback(sd3)
+    with fallback.attached(Mix(((fallback.read(named), strength("1")),))) as report:
+        assert "made for SDXL" in report.networks[0].warnings[0]
+        assert "matched by names and shapes" in report.networks[0].warnings[0]
 
 
 def test_pipelines_that_cannot_be_put_back_are_refused(ink):

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -31,6 +31,7 @@ _INPUTS = (
     *("lora_down.weight", "lora_A.weight", ".lora_A", "lora.down.weight", "lora_linear_layer.down.weight"),
     *("hada_w1_b", "diff", "q_layer.weight"),
 )
+_OUTPUTS = ("lora_up.weight", "lora_B.weight", ".lora_B", "lora.up.weight", "hada_w1_a", "diff", "dora_scale", "b1.weight")
 _CONTEXTS = {base.context_width: base.title for base in BASES}
 # Families whose text encoders are in no table here: Flux.1 and SD 3 have SD 1.x's and SDXL's.
 _WITHOUT_TABLE = tuple(sorted(set(CALLED.values()) - {base.title for base in BASES}))
@@ -49,6 +50,11 @@ class Detection:
     evidence: tuple[str, ...]
     contradictions: tuple[str, ...] = ()
     confidence: Confidence = "cannot tell"
+    possible: frozenset[str] | None = None  # titles of which one is certain; None: nothing is
+
+    def rules_out(self, titles: Collection[str]) -> bool:
+        """Whether the file is certainly for none of these families. What is only likely leaves it to names and shapes."""
+        return self.possible is not None and self.possible.isdisjoint(titles)
 
     @property
     def confident(self) -> bool:
@@ -81,7 +87,16 @@ def detect(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -
         contradictions = (f"metadata says {told.title} ({told.evidence}), tensors say {chosen.title} ({chosen.evidence})",)
     evidence = tuple(clue.evidence for clue in (told, seen) if clue and clue.title == chosen.title)
     family = next((base.family for base in BASES if base.title == chosen.title), None)
-    return Detection(family, chosen.title, evidence, contradictions, _confidence(told, seen, chosen))
+    return Detection(family, chosen.title, evidence, contradictions, _confidence(told, seen, chosen), _possible(told, seen))
+
+
+def _possible(told: _Clue | None, seen: _Clue | None) -> frozenset[str] | None:
+    """Metadata alone is what somebody wrote; but the versions of an embedded base differ in nothing else."""
+    if told is not None and _is_version(told.title) and (seen is None or _is_version(seen.title)):
+        return frozenset({told.title})
+    if seen is None:
+        return None
+    return frozenset({seen.title, *seen.others, *({told.title} if told is not None and seen.others else ())})
 
 
 def _confidence(told: _Clue | None, seen: _Clue | None, chosen: _Clue) -> Confidence:
@@ -143,10 +158,11 @@ def _from_names(names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
         if not marked or not all(re.search(pattern, text) for pattern in signature.patterns):
             continue
         first = re.compile(signature.patterns[0])
-        keys = (key for name, key in names.items() if first.search(f"\n{name}")) if signature.widths else ()
-        width = _commonest(_input(shapes, key) for key in keys)
-        if not signature.widths or width in signature.widths:
-            return _Clue(signature.title, signature.evidence.format(width=width), signature.others, sure=not signature.others)
+        keys = [key for name, key in names.items() if first.search(f"\n{name}")] if signature.widths or signature.outputs else []
+        width, output = (_commonest(of(shapes, key) for key in keys) for of in (_input, _output))
+        if (width in signature.widths or not signature.widths) and (output in signature.outputs or not signature.outputs):
+            told = signature.evidence.format(width=width, output=output)
+            return _Clue(signature.title, told, signature.others, sure=not signature.others)
     return None
 
 
@@ -196,6 +212,18 @@ def _input(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
     if key.endswith("oft_R.weight") and shape[0] > 1:  # upper triangles of blocks along the input; one row is shared by all
         return shape[0] * ((1 + math.isqrt(1 + 8 * shape[1])) // 2)
     return max(shape) if key.endswith("a1.weight") else None  # GLoRA: [in, rank] or [rank, in]
+
+
+def _output(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:
+    """How many outputs the layer has, if this is the tensor of its adapter that says so."""
+    shape = shapes[key]
+    if key.endswith(_OUTPUTS) and len(shape) >= 2:
+        return shape[0]
+    if key.endswith(("lokr_w1", "lokr_w1_a")) and len(shape) >= 2:  # the product of both factors' outputs
+        stem = key[: key.rindex("lokr_w1")]
+        second = shapes.get(f"{stem}lokr_w2") or shapes.get(f"{stem}lokr_w2_a") or ()
+        return shape[0] * second[0] if len(second) >= 2 else None
+    return shape[-3] * shape[-1] if key.endswith(("oft_blocks", "oft_diag")) and len(shape) >= 3 else None
 
 
 def _square(shapes: Mapping[str, tuple[int, ...]], key: str) -> int | None:

@@ -43,6 +43,21 @@ CALLED = {
     "anima": "Anima",
     "hidream": "HiDream",
     "krea2": "Krea 2",
+    "krea-2": "Krea 2",
+    "auraflow": "AuraFlow",
+    "ernie-image": "ERNIE-Image",
+    "framepack": "FramePack",
+    "hunyuan-image": "HunyuanImage",
+    "hunyuan-video-1-5": "HunyuanVideo 1.5",
+    "hunyuan-video-1.5": "HunyuanVideo 1.5",
+    "ideogram4": "Ideogram 4",
+    "ideogram-4": "Ideogram 4",
+    "kandinsky5": "Kandinsky 5",
+    "kandinsky-5": "Kandinsky 5",
+    "ltx2": "LTX-2",
+    "ltx-2": "LTX-2",
+    "omnigen2": "OmniGen2",
+    "pixart": "PixArt",
 }
 
 # How a transformer's own names begin in the dialects that people have. Signatures are looked for in what follows.
@@ -54,7 +69,8 @@ UNET_BLOCK = "(down|up|input|output)_blocks|mid(dle)?_block"
 
 @dataclass(frozen=True)
 class Signature:
-    """Speaks for `title` if each of `patterns` is found in some name, and the layers named by the first are one of `widths` wide.
+    """Speaks for `title` if each of `patterns` is found in some name, and the layers named by the first have inputs of one of `widths`
+    and outputs of one of `outputs`.
 
     `\\n` stands before each name. One of `marks` is in every name that the first pattern finds: a large file has megabytes of names,
     and looking for plain text takes a hundredth of the time.
@@ -64,11 +80,13 @@ class Signature:
     evidence: str
     marks: tuple[str, ...]
     patterns: tuple[str, ...]
-    widths: tuple[int, ...] = ()  # inputs; empty: any
+    widths: tuple[int, ...] = ()  # empty: any
+    outputs: tuple[int, ...] = ()  # empty: any
     others: tuple[str, ...] = ()  # families that have all of this as well
 
 
 _DOUBLE, _SINGLE = ("double_blocks",), ("single_blocks", "single_transformer_blocks")
+_HUNYUAN = r"double_blocks[._]\d+[._](img|txt)_(attn_(qkv|q|k|v|proj)|mlp[._]fc1|mod[._]linear)\b"
 _FLUX = r"(double|single)_blocks[._]\d|single_transformer_blocks"
 _ATTENTIONS = r"\nblocks[._]\d+[._](self|cross)_attn[._]"
 _NEXT_DIT = r"\nlayers[._]\d+[._](attention|attn|feed_forward)[._]|(noise|context)_refiner"
@@ -89,7 +107,8 @@ TRANSFORMERS = (
     ),
     Signature("Chroma", "a distilled guidance layer", ("distilled_guidance_layer",), ("distilled_guidance_layer",)),
     Signature("HiDream", "double and single stream blocks", ("_stream_blocks",), (r"(double|single)_stream_blocks[._]",)),
-    Signature("Hunyuan Video", "a refiner of tokens", ("token_refiner",), (r"individual_token_refiner|context_embedder[._]token_refiner",)),
+    Signature("HunyuanImage", "double blocks {width} wide", _DOUBLE, (_HUNYUAN,), (3584,)),
+    Signature("HunyuanVideo 1.5", "double blocks {width} wide", _DOUBLE, (_HUNYUAN,), (2048,)),
     Signature(
         "Hunyuan Video",
         "names in its double blocks",
@@ -97,18 +116,82 @@ TRANSFORMERS = (
         (r"double_blocks\.\d+\.(img|txt)_attn_qkv|double_blocks[._]\d+[._](img|txt)_(mlp[._]fc|mod[._]linear)",),
     ),
     Signature("Hunyuan Video", "20 double blocks", _DOUBLE, (r"double_blocks[._]19[._]",)),
-    Signature("Hunyuan Video", "20 double blocks", _PLAIN_MARKS, (r"\ntransformer_blocks[._]19[._]", "single_transformer_blocks")),
+    Signature(
+        "Hunyuan Video",
+        "20 double blocks",
+        _PLAIN_MARKS,
+        (r"\ntransformer_blocks[._]19[._]", "single_transformer_blocks"),
+        others=("FramePack",),
+    ),
+    Signature(
+        "Hunyuan Video",
+        "a refiner of tokens",
+        ("token_refiner",),
+        (r"individual_token_refiner|context_embedder[._]token_refiner",),
+        others=("FramePack", "HunyuanImage", "HunyuanVideo 1.5"),
+    ),
+    Signature("AuraFlow", "joint and single transformer blocks", ("joint_transformer_blocks",), ("joint_transformer_blocks",)),
+    Signature("AuraFlow", "double and single layers", ("double_layers", "single_layers"), (r"\n(double|single)_layers[._]\d",)),
+    Signature(
+        "AuraFlow",
+        "feed-forward layers in single blocks",
+        ("single_transformer_blocks",),
+        (r"single_transformer_blocks[._]\d+[._]ff[._]",),
+    ),
     Signature("Flux.2", "double blocks {width} wide", _DOUBLE, (r"double_blocks[._]\d+[._](img|txt)_attn[._](qkv|proj)",), (4096, 6144)),
     Signature("Flux.2", "48 single blocks", _SINGLE, (r"single_(transformer_)?blocks[._]4[0-7][._]",)),
+    # Flux.1 and the 4B of Flux.2 are both 3072 wide: what is fused, and the feed-forward layers, differ.
     Signature(
-        "Flux.1", "double and single transformer blocks", (*_DOUBLE, *_SINGLE), (_FLUX,), others=("Chroma", "Flux.2", "Hunyuan Video")
+        "Flux.2",
+        "{output} outputs of its single blocks' first layer",
+        _SINGLE,
+        (r"single_blocks[._]\d+[._]linear1\b",),
+        outputs=(27648, 36864, 55296),
+    ),
+    Signature(
+        "Flux.2",
+        "{output} outputs of its feed-forward layers",
+        _DOUBLE,
+        (r"double_blocks[._]\d+[._](img|txt)_mlp[._]0\b",),
+        outputs=(18432, 24576, 36864),
+    ),
+    Signature("Flux.2", "single blocks' last layer {width} wide", _SINGLE, (r"single_blocks[._]\d+[._]linear2\b",), (12288, 16384, 24576)),
+    Signature("Flux.2", "feed-forward layers {width} wide", _DOUBLE, (r"double_blocks[._]\d+[._](img|txt)_mlp[._]2\b",), (9216, 18432)),
+    Signature(
+        "Flux.2",
+        "names of its feed-forward layers",
+        _PLAIN_MARKS,
+        (r"\ntransformer_blocks[._]\d+[._]ff(_context)?[._]linear_(in|out)\b",),
+    ),
+    Signature(
+        "Flux.1",
+        "{output} outputs of its single blocks' first layer",
+        _SINGLE,
+        (r"single_blocks[._]\d+[._]linear1\b",),
+        outputs=(21504,),
+        others=("Chroma",),
+    ),
+    Signature(
+        "Flux.1",
+        "double and single transformer blocks",
+        (*_DOUBLE, *_SINGLE),
+        (_FLUX,),
+        others=("Chroma", "Flux.2", "Hunyuan Video", "FramePack", "AuraFlow", "Ovis-Image", "LongCat-Image"),
     ),
     Signature("SD 3.5", "joint blocks, a second attention in them", ("joint_blocks",), (r"joint_blocks[._]\d+[._]x_block[._]attn2",)),
     Signature("SD 3.5", "38 joint blocks", ("joint_blocks",), (r"joint_blocks[._](2[4-9]|3[0-7])[._]",)),
     Signature("SD 3", "joint blocks", ("joint_blocks",), ("joint_blocks",), others=("SD 3.5",)),
     Signature("Z-Image", "attention layers {width} wide", _NEXT_DIT_MARKS, (_NEXT_DIT,), (3840,)),
     Signature("Lumina 2", "attention layers {width} wide", _NEXT_DIT_MARKS, (_NEXT_DIT,), (2304,)),
-    Signature("Z-Image", "a noise refiner", ("noise_refiner",), ("noise_refiner",), others=("Lumina 2",)),
+    Signature("Ideogram 4", "attention layers {width} wide", _NEXT_DIT_MARKS, (_NEXT_DIT,), (4608,)),
+    Signature("Z-Image", "a noise refiner", ("noise_refiner",), ("noise_refiner",), others=("Lumina 2", "OmniGen2")),
+    Signature("ERNIE-Image", "layers with self attention", ("\nlayers",), (r"\nlayers[._]\d+[._]self_attention[._]",)),
+    Signature(
+        "Krea 2",
+        "gates of attentions, or a fusion of texts",
+        ("attn.w", "attn_w", "to_gate", "txtfusion", "text_fusion"),
+        (r"\n(blocks[._]\d+[._]attn[._]w[qkvo]|transformer_blocks[._]\d+[._]attn[._]to_gate)\b|\n(txtfusion|text_fusion)[._]",),
+    ),
     Signature("Qwen-Image", "streams for pictures and text in each block", _PLAIN_MARKS, (rf"{_PLAIN}(img|txt)_(mlp|mod)",)),
     Signature(
         "Qwen-Image", "60 transformer blocks {width} wide", _PLAIN_MARKS, (r"\ntransformer_blocks[._](3[89]|[45]\d)[._]attn[._]",), (3072,)

@@ -37,7 +37,12 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     adapters: dict[Target, Adapter] = {}
     embeddings: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
-    matches = _matches(parts, base, unknown)
+    try:
+        matches = _matches(parts, base, unknown)
+    except MatchError as error:
+        if found.title in (base.title, UNKNOWN) or force:
+            raise
+        raise WrongBase(f"{_made_for(path, found)}; the base is {base.title}, and nothing of it fits: {error}") from error
     for header, matched in matches:
         wanted = [*matched.words, *matched.repeated, *(key for keys in matched.groups.values() for key in keys)]
         tensors = tensorfile.load_tensors(header, wanted)
@@ -114,10 +119,10 @@ def _choose(path: Path, found: Detection, base: Base | None, *, force: bool) -> 
             known = ", ".join(item.title for item in BASES)
             raise UnknownFormat(f"{_made_for(path, found)}; loraloom knows {known}. Name a base to match by names and shapes")
         return own, warnings
-    if not found.confident:
-        return base, (*warnings, f"{_made_for(path, found)}; matched with {base.title} by names and shapes")
     if found.title == base.title:
         return base, warnings
+    if not found.rules_out({base.title}):
+        return base, (*warnings, f"{_made_for(path, found)}; matched with {base.title} by names and shapes")
     mismatch = f"{_made_for(path, found)}; the base is {base.title}{_same_width(found, base)}"
     if not force:
         raise WrongBase(f"{mismatch}. Use a LoRA for {base.title}, or another base")

@@ -77,7 +77,8 @@ def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
     refused = _refused(found, against)
     verdict: Verdict
     if refused or not fitting:
-        verdict, reason = "not", refused or files[0].problem
+        likely = "" if found.title in (UNKNOWN, against.title) else f"{_made_for(found)}; the base is {against.title}, and nothing fits: "
+        verdict, reason = "not", refused or f"{likely}{files[0].problem}"
     else:
         verdict, reason = ("partly", f"{len(unused)} of {tensors} tensors are not used") if unused else ("whole", "")
     applied = frozenset(module.name for each in fitting for module in each.modules)
@@ -96,7 +97,7 @@ def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
         unused=tuple(unused),
         warnings=(
             *found.contradictions,
-            *(() if found.confident else (f"matched with {against.title} by names and shapes",)),
+            *(() if found.title == against.title else (f"matched with {against.title} by names and shapes",)),
             *doubts([(each.header, each.match) for each in fitting if each.match]),
         ),
     )
@@ -110,7 +111,7 @@ def _made_for(found: Detection) -> str:
 
 def _refused(found: Detection, base: Base) -> str:
     """Why drawing would refuse the file although its shapes may fit, or nothing."""
-    if not found.confident or found.title == base.title:
+    if found.title == base.title or not found.rules_out({base.title}):
         return ""
     return f"{_made_for(found)}; the base is {base.title}"
 

@@ -80,11 +80,13 @@ def read_unparsed(path: str | Path, base: str, known_as: frozenset[str], *, forc
     warnings = tuple(f"{header.path.name}: {sentence}" for sentence in found.contradictions)
     if not found.confident:
         warnings += (f"{header.path.name} does not say what base it was made for; matched with {base} by names and shapes",)
-    elif found.title != UNKNOWN and found.title not in known_as:
+    elif found.title != UNKNOWN and found.rules_out(known_as):
         mismatch = _mismatch(header, found, base, known_as)
         if not force:
             raise WrongBase(f"{mismatch}. Use a LoRA for this base, or another base")
         warnings += (f"{mismatch}, and this was forced",)
+    elif found.title not in {*known_as, UNKNOWN}:
+        warnings += (f"{_mismatch(header, found, base, known_as)}; matched by names and shapes",)
     made_for = f"{found.title} ({'; '.join(found.evidence)})" if found.evidence else UNKNOWN
     return LoraFile({}, dict(header.metadata), warnings=warnings, dialect="diffusers", path=header.path, made_for=made_for)
 
