@@ -14,11 +14,13 @@ from tools.interchange.measure import NEAR, PEERS, distance, network, places
 from loraloom import dialects
 from loraloom.adapters import Full, LoRA
 from loraloom.bases import NANO
-from loraloom.combine import Goal
+from loraloom.combine import CombineRequest, Goal, ResizeRequest
 from loraloom.converting import convert
 from loraloom.dialects.readers import READ, TOOLS, likeliest, of_tool
 from loraloom.errors import LoraError, NotSupported, SettingsError
+from loraloom.extracting import extract, resize
 from loraloom.lorafile import LoraFile
+from loraloom.strength import Strength
 
 PEER = {peer.name: peer for peer in PEERS}
 # LyCORIS' own loader takes the longest; its types are the same.
@@ -187,3 +189,36 @@ def test_the_metadata_says_what_it_became(tmp_path):
     assert json.loads(told["ss_network_args"])["algo"] == "lora"
     assert json.loads(told["loraloom.converted_from"])["types"] == {"loha": found.modules}
     assert not any(isinstance(adapter, Full) for adapter in dialects.read(found.path).adapters.values())
+
+
+# Mixes and smaller networks for a program.
+
+
+def test_a_mix_is_named_and_typed_as_the_program_reads_it(tmp_path):
+    stack = ((file_of("lora"), Strength.of(0.5)), (file_of("loha"), Strength.of(1.0)))
+    for tool, dialect in (("diffusers", "diffusers/PEFT"), ("kohya", "kohya"), ("comfyui", "kohya")):
+        path = tmp_path / f"{tool}.safetensors"
+        found = extract(stack, NANO, path, CombineRequest.of(tool=tool))
+        assert found.dialect == dialect
+        expected = {
+            target: 0.5 * a.delta(weight_of(target)) + file_of("loha").adapters[target].delta(weight_of(target))
+            for target, a in file_of("lora").adapters.items()
+        }
+        meant = {place.layer.target: place for place in places().values() if place.layer.target in expected}
+        changes = PEER[tool].changes(path, meant, NANO, 1.0)
+        assert changes.keys() == expected.keys()
+        assert all(float((changes[t].weight - wanted).norm()) <= NEAR * float(wanted.norm()) for t, wanted in expected.items())
+
+
+def test_a_mix_that_the_program_would_read_wrong_is_refused(tmp_path):
+    stack = ((file_of("bias"), Strength.of(1.0)),)
+    with pytest.raises(NotSupported, match=r"sd-scripts does not read bias as it is meant \(it passes it over\)"):
+        extract(stack, NANO, tmp_path / "x.safetensors", CombineRequest.of(tool="kohya"))
+    assert list(tmp_path.iterdir()) == []
+    told = extract(stack, NANO, tmp_path / "x.safetensors", CombineRequest.of()).warnings
+    assert any(line.startswith("diffusers refuses the whole file in kohya naming for a bias on") for line in told)
+
+
+def test_a_smaller_network_is_for_the_program_too(tmp_path):
+    found = resize(file_of("loha"), NANO, tmp_path / "x.safetensors", ResizeRequest.of(tool="diffusers", rank=2))
+    assert (found.dialect, found.types.keys()) == ("diffusers/PEFT", {"lora"})

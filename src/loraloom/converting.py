@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from loraloom import dialects, pickled
-from loraloom.adapters import Adapter
 from loraloom.atomic import refuse_existing
-from loraloom.bases import Base, Layer
+from loraloom.bases import Base
 from loraloom.bases.detect import by_family
 from loraloom.combine import EXACT, Fitted, Goal, Weights, as_read, as_type, commonest_dtype, rounding
 from loraloom.combine import plain as plain_factors
@@ -74,9 +74,7 @@ def convert(
     """
     if tool is not None and dialect is not None:
         raise SettingsError(f"for {tool} in {dialect} naming: give one of the two; the program's own naming is taken", fields=("dialect",))
-    if tool is not None:
-        readers.of_tool(tool)
-    named = dialects.by_name(dialect or "kohya")
+    named = readers.naming(tool, dialect or "kohya")
     require_dtype(dtype)
     if goal.type is None and not goal.exact and tool is None and not plain:
         raise SettingsError(
@@ -124,18 +122,9 @@ def _fitted(
     if tool is None:
         return fitted, dialect, readers.notes(fitted.file, base, dialect.name)
     reads = readers.likeliest(fitted.file, base, tool)
-    read = as_read(fitted.file, base, lambda adapter, layer: _unread(reads, adapter, layer), goal, weights)
+    read = as_read(fitted.file, base, partial(readers.unread, reads), goal, weights)
     every = Fitted(read.file, {**fitted.errors, **read.errors}, fitted.left_out)
     return every, dialects.by_name(reads.dialect), tuple(readers.told(read.file, base, reads))
-
-
-def _unread(reads: readers.Reads, adapter: Adapter, layer: Layer) -> str | None:
-    form, verdict = reads.of(adapter, layer)
-    if verdict in readers.READ:
-        return None
-    if form == "module":
-        return f"{reads.title} finds no module of this name in {reads.dialect} naming"
-    return f"{reads.title} does not read {form} as it is meant ({readers.explained(reads, form, verdict)})"
 
 
 @contextmanager

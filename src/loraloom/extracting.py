@@ -31,8 +31,10 @@ from loraloom.combine import (
 from loraloom.combine.plot import draw_modules
 from loraloom.combine.probe import Added
 from loraloom.combine.request import Sized
+from loraloom.dialects.base import Dialect
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish
+from loraloom.dialects.readers import likeliest, naming, notes, of_tool, require, told
 from loraloom.errors import SettingsError
 from loraloom.lorafile import LoraFile, Stack
 from loraloom.strength import Strength
@@ -118,7 +120,8 @@ def extract(
     names = _components(base, output, request, overwrite)
     if request.flatten and request.steps is None:
         raise SettingsError("the mean of a strength depends on the steps of the run; say how many")
-    found = combine(stack, base, request.goal, weights=weights, components=names, mix=request.mix, steps=request.steps, on_module=on_module)
+    goal = _goal(request)
+    found = combine(stack, base, goal, weights=weights, components=names, mix=request.mix, steps=request.steps, on_module=on_module)
     _require_room(found, _dtype(request), room)
     warnings = tuple(f"{file.name}: {warning}" for file, _ in stack for warning in file.warnings)
     source = of_stack(found.flattened.stack if found.flattened else stack, weights)
@@ -138,14 +141,14 @@ def extract_difference(
 
     As `extract`; raises what `difference` raises. What the dialect cannot hold ends it at once, not after the last module.
     """
-    base, kind = before.base, dialects.by_name(request.dialect)
+    base, kind = before.base, naming(request.tool, request.dialect)
     if base is after.base:
         _components(base, output, request, overwrite)
 
     def check(module: Module) -> None:
         kind.write_tensors(module.adapter, base.by_target[module.target], base)
 
-    found = difference(before, after, request.goal, components=request.components, check=check, on_module=on_module)
+    found = difference(before, after, _goal(request), components=request.components, check=check, on_module=on_module)
     return _written(found, base, output, request, _dtype(request), found.notes, of_difference(before, after), overwrite=overwrite)
 
 
@@ -156,10 +159,10 @@ def resize(
 
     `weights` and `output` as for `extract`; raises the same.
     """
-    dialects.by_name(request.dialect)
+    naming(request.tool, request.dialect)
     refuse_existing(output, overwrite=overwrite)
     stack = ((file, Strength.of(1.0)),)
-    found = combine(stack, base, request.goal, weights=weights)
+    found = combine(stack, base, _goal(request), weights=weights)
     found = replace(found, file=replace(found.file, metadata=_resized(file, found)))
     left_out: tuple[str, ...] = ()
     if count := len(file.unknown):
@@ -171,7 +174,7 @@ def resize(
 
 def _components(base: Base, output: Path, request: CombineRequest, overwrite: bool) -> tuple[str, ...]:
     """Those of the request, or all. What can be known to be wrong before the work begins is raised here."""
-    dialects.by_name(request.dialect)
+    naming(request.tool, request.dialect)
     names = base.components if request.components is None else request.components
     if unknown := [name for name in names if name not in base.components]:
         raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
@@ -194,13 +197,14 @@ def _written(
     *,
     overwrite: bool,
 ) -> Extracted:
-    flat, back = found.flattened, publish(found.file, base, output, request.dialect, dtype, overwrite=overwrite)
+    dialect, readers_told = _naming(found.file, base, request)
+    flat, back = found.flattened, publish(found.file, base, output, dialect.name, dtype, overwrite=overwrite)
     rounded, put_out = distances(back, found.file, base), probed(back, source, base)
     rows = tuple(_row(module, rounded[module.target], put_out[module.target]) for module in found.modules)
     return Extracted(
         output,
         base.title,
-        dialects.by_name(request.dialect).title,
+        dialect.title,
         dtype,
         found.method,
         dict(Counter(row.type for row in rows).most_common()),
@@ -209,9 +213,27 @@ def _written(
         found.error,
         _together(found, rows),
         rows,
-        (*warnings, *(flat.warnings if flat else ()), *_beyond(request.goal, rows, dtype)),
+        (*warnings, *(flat.warnings if flat else ()), *_beyond(request.goal, rows, dtype), *readers_told),
         Flat(flat.steps, flat.mix) if flat else None,
     )
+
+
+def _goal(request: Sized) -> Goal:
+    """With lora as its type where the file is for a program that reads nothing else."""
+    goal = request.goal
+    if request.tool is None or goal.type is not None or any("full" in reads.whole for reads in of_tool(request.tool)):
+        return goal
+    return replace(goal, type="lora")
+
+
+def _naming(file: LoraFile, base: Base, request: Sized) -> tuple[Dialect, tuple[str, ...]]:
+    """How the file is named, and what is worth to know about who reads it. Raises NotSupported for what the request's program does not
+    read as it is meant."""
+    if request.tool is None:
+        return dialects.by_name(request.dialect), notes(file, base, request.dialect)
+    reads = likeliest(file, base, request.tool)
+    require(file, base, reads)
+    return dialects.by_name(reads.dialect), tuple(told(file, base, reads))
 
 
 def _require_room(found: Combined, dtype: str, room: int | None) -> None:

@@ -44,14 +44,12 @@ def convert(
 ) -> None:
     """Write a network in another naming, as another type or in another precision, and print where it is."""
     from loraloom.combine import Goal
-    from loraloom.dialects import by_name
-    from loraloom.dialects.readers import of_tool
+    from loraloom.dialects.readers import naming
     from loraloom.session import Session
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
-    naming = of_tool(tool)[0].dialect if tool else dialect or "kohya"
-    target = Path(output).expanduser() if by_name(naming).folder else session.new_file(output)
+    target = Path(output).expanduser() if naming(tool, dialect or "kohya").folder else session.new_file(output)
     found = session.convert(file, target, dialect=dialect, tool=tool, goal=goal, plain=plain, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
         terminal.out_json(asdict(found) | {"path": str(found.path)})

@@ -35,6 +35,7 @@ def extract(
     factor: options.Factor = None,
     components: Annotated[str | None, typer.Option(help="Only these: unet, text_encoder, ...; with commas.", show_default=False)] = None,
     dialect: options.Dialect = "kohya",
+    tool: options.Tool = None,
     dtype: Annotated[
         Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: fp32 with --exact, else fp16)", show_default=False)
     ] = None,
@@ -87,6 +88,7 @@ def extract(
         factor=factor,
         components=parts,
         dialect=dialect,
+        tool=tool,
         dtype=dtype,
         base=base,
         flatten=flatten,

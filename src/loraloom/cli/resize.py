@@ -18,6 +18,7 @@ def resize(
     type: options.Type = None,
     factor: options.Factor = None,
     dialect: options.Dialect = "kohya",
+    tool: options.Tool = None,
     dtype: Annotated[Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: as most of it is)", show_default=False)] = None,
     base: options.WeightsOf = None,
     plot: options.Plot = None,
@@ -39,6 +40,7 @@ def resize(
         type=type,
         factor=factor,
         dialect=dialect,
+        tool=tool,
         dtype=dtype,
         base=base,
     )

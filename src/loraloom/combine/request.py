@@ -24,6 +24,7 @@ class Sized(BaseModel):
     type: Literal["lora", "lokr", "full"] | None = None  # of every adapter; None: lora, or full where an exact lora would be no thinner
     factor: int | None = Field(default=None, ge=-1, le=MAX_RANK)  # of a lokr: how large w1 may be, -1 near the square root; None: best
     dialect: str = "kohya"
+    tool: str | None = Field(default=None, min_length=1, max_length=64)  # a program that reads it: its own naming instead of `dialect`
     dtype: Literal["fp16", "bf16", "fp32"] | None = None  # None: fp32 where it is exact, else fp16
 
     @model_validator(mode="after")

@@ -12,8 +12,10 @@ from typing import Literal
 
 from loraloom.adapters import Adapter, Wrapper
 from loraloom.bases import Base, Layer
+from loraloom.dialects.base import Dialect
+from loraloom.dialects.matching import by_name
 from loraloom.dialects.stored import is_free
-from loraloom.errors import SettingsError, suggestion
+from loraloom.errors import NotSupported, SettingsError, suggestion
 from loraloom.lorafile import LoraFile
 
 Verdict = Literal["whole", "at 1", "wrong", "refused", "no"]  # "at 1": at no other strength; "refused": the whole file; "no": passed over
@@ -176,13 +178,35 @@ def of_tool(tool: str) -> tuple[Reads, ...]:
     return found
 
 
+def naming(tool: str | None, dialect: str) -> Dialect:
+    """The naming of a file that is for a program, as far as that is known before it is made; else this dialect."""
+    return by_name(of_tool(tool)[0].dialect if tool else dialect)
+
+
 def likeliest(file: LoraFile, base: Base, tool: str) -> Reads:
     """The naming of which the program reads the most modules of this network as they are."""
 
-    def unread(reads: Reads) -> int:
+    def left(reads: Reads) -> int:
         return sum(reads.of(adapter, base.by_target[target])[1] not in READ for target, adapter in file.adapters.items())
 
-    return min(of_tool(tool), key=unread)
+    return min(of_tool(tool), key=left)
+
+
+def require(file: LoraFile, base: Base, reads: Reads) -> None:
+    """Raises NotSupported for the first module that the program does not read as it is meant."""
+    for target, adapter in file.adapters.items():
+        if (reason := unread(reads, adapter, base.by_target[target])) is not None:
+            raise NotSupported(f"{target}: {reason}; another type may be read, or another program's naming", fields=("type",))
+
+
+def unread(reads: Reads, adapter: Adapter, layer: Layer) -> str | None:
+    """Why the program does not read the adapter as it is meant; None if it does."""
+    form, verdict = reads.of(adapter, layer)
+    if verdict in READ:
+        return None
+    if form == "module":
+        return f"{reads.title} finds no module of this name in {reads.dialect} naming"
+    return f"{reads.title} does not read {form} as it is meant ({explained(reads, form, verdict)})"
 
 
 def told(file: LoraFile, base: Base, reads: Reads) -> Iterator[str]:

@@ -11,6 +11,7 @@ from loraloom.bases.detect import by_family
 from loraloom.combine import CombineRequest, Curve, OnModule, Weights
 from loraloom.combine import curve as curve_of
 from loraloom.combine.flatten import flatten
+from loraloom.dialects.readers import naming
 from loraloom.errors import LoraError, NotSupported, SettingsError
 from loraloom.extracting import Extracted, extract_difference
 from loraloom.extracting import extract as extract_mix
@@ -25,7 +26,7 @@ from loraloom.session.library import Library
 def check(library: Library, request: CombineRequest) -> None:
     """Raise what a mix gets wrong before a file is read for it."""
     library.mixed(request.mix)
-    dialects.by_name(request.dialect)
+    naming(request.tool, request.dialect)
 
 
 def extract(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
-from loraloom import dialects
+from loraloom.dialects.readers import naming
 from loraloom.errors import LoraError, NotSupported, SettingsError
 from loraloom.generate.request import ImageRequest
 from loraloom.generate.save import save_numbered
@@ -122,9 +122,9 @@ class Service:
         mix, NotFound for an unknown base, SettingsError for an unknown folder, Taken, Busy.
         """
         base = self._checked(request)
-        naming = dialects.by_name(request.dialect)
-        if naming.folder or not naming.writes:
-            raise SettingsError(f"dialect: {naming.title} is no naming that a server writes a file in")
+        named = naming(request.tool, request.dialect)
+        if named.folder or not named.writes:
+            raise SettingsError(f"dialect: {named.title} is no naming that a server writes a file in")
         shelf = find_shelf(self.shelves, request.folder)
         return self.jobs.submit(ExtractTask(request, base.source, shelf, self.feed.tell, self._shelve))
 

@@ -446,6 +446,8 @@ export interface components {
              * @default kohya
              */
             dialect: string;
+            /** Tool */
+            tool?: string | null;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
             /**
@@ -638,6 +640,8 @@ export interface components {
              * @default kohya
              */
             dialect: string;
+            /** Tool */
+            tool?: string | null;
             /** Dtype */
             dtype?: ("fp16" | "bf16" | "fp32") | null;
             /**
