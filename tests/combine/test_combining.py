@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from networks import WEIGHTS, assert_is, of_type, summed
 from support import network, random_lora
 
 from loraloom.adapters import Full, LoRA
-from loraloom.bases import NANO, SDXL, Target
-from loraloom.combine import Goal, combine, distances
+from loraloom.bases import NANO, SD1, SDXL, Target
+from loraloom.combine import Goal, combine, curve, distances
 from loraloom.errors import EngineError, NothingApplied, NotSupported, SettingsError, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.schedule import Schedule
@@ -181,3 +182,17 @@ def test_two_threads_give_the_bytes_of_one(goal):
         torch.set_num_threads(before)
     for target, adapter in found[0].adapters.items():
         assert all(torch.equal(tensor, found[1].adapters[target].tensors()[suffix]) for suffix, tensor in adapter.tensors().items())
+
+
+@pytest.mark.parametrize(("base", "fits"), [(NANO, ()), (SD1, (17, 26)), (SDXL, (12, 20))])
+@pytest.mark.parametrize("count", [12, 17, 20, 26])
+def test_block_weights_of_another_family_are_refused(base, fits, count):
+    """They would leave modules out without a word. Also in the second tag of one network, and where a curve is asked for."""
+    file = LoraFile({}, {}, base.family)
+    for strength in (Strength(lbw=(1.0,) * count), of(1.0) + Strength(lbw=(0.0,) * count)):
+        for make in (partial(combine, goal=Goal(rank=1)), curve):
+            if count in fits:
+                base.require_blocks("ink", strength)
+                continue
+            with pytest.raises(NotSupported, match="this lbw is for a base of"):
+                make([(file, strength)], base)

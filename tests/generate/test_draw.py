@@ -125,7 +125,7 @@ def test_a_pipeline_of_another_kind_is_refused():
 
     pipeline = Video()
     pipeline.scheduler = DDIMScheduler()
-    with pytest.raises(NotSupported, match="Video takes no callback_on_step_end, generator"):
+    with pytest.raises(NotSupported, match="Video takes no generator"):
         drawn(pipeline, [Shot("a cat", 1)], Style(2))
 
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from loraloom.bases.singlefile import Kept
-from loraloom.strength import Place
+from loraloom.errors import NotSupported
+from loraloom.strength import Place, Strength
 
 Third = Literal["in", "mid", "out"]
 Kind = Literal["linear", "conv", "norm", "embedding"]
@@ -63,6 +64,14 @@ class Base:
     def blocks(self) -> int:
         """How many numbers a full block weight vector has, BASE aside."""
         return 1 + max((layer.block for layer in self.layers if layer.block is not None), default=-1)
+
+    def require_blocks(self, name: str, strength: Strength) -> None:
+        """Raises NotSupported where the block weights given for the network `name` count the blocks of another family: modules would
+        be left out without a word."""
+        if other := strength.lbw_blocks - {self.blocks}:
+            raise NotSupported(
+                f"{name}: this lbw is for a base of {min(other)} blocks, {self.title} has {self.blocks}; use in=, mid= and out="
+            )
 
     @cached_property
     def block_names(self) -> Mapping[int, str]:

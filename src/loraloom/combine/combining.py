@@ -82,9 +82,10 @@ def summed(
 ) -> Iterator[Module]:
     """The modules of the sum, each told as soon as it is there; those that come to nothing are counted with the last. Raises as
     `combine` does."""
-    for file, _ in stack:
+    for file, strength in stack:
         if file.base != base.family:
             raise WrongBase(f"{file.name} was read for {file.base!r}; the mix is for {base.title}")
+        base.require_blocks(file.name, strength)
     wanted = frozenset(base.components if components is None else components)
     whole = len({target for file, _ in stack for target in file.adapters if target.component in wanted})
     done = 0

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Literal
 
 from loraloom.bases import Base
-from loraloom.errors import NotSupported
 from loraloom.lorafile import LoraFile, Mix
 from loraloom.strength import Place, Strength
 
@@ -45,7 +44,7 @@ class Mixture:
         for column in self.columns:
             for network, strength in column.items():
                 if base is not None:
-                    _refuse_foreign_blocks(network.file, strength, base)
+                    base.require_blocks(network.file.name, strength)
 
     def column(self, picture: int, half: Half) -> int:
         return self._halves[picture][half]
@@ -129,11 +128,3 @@ def _summed(stack: Iterable[tuple[LoraFile, Strength]]) -> dict[Network, Strengt
     for file, strength in stack:
         found[id(file)] = (file, found[id(file)][1] + strength if id(file) in found else strength)
     return {Network(file, strength.dyn): strength for file, strength in found.values()}
-
-
-def _refuse_foreign_blocks(file: LoraFile, strength: Strength, base: Base) -> None:
-    other = strength.lbw_blocks - {base.blocks}
-    if other:
-        raise NotSupported(
-            f"{file.name}: this lbw is for a base of {min(other)} blocks, {base.title} has {base.blocks}; use in=, mid= and out="
-        )

@@ -29,6 +29,12 @@ class Steps:
             self._wrap(scheduler, "set_timesteps", lambda: 0)
             self._wrap(scheduler, "step", lambda: self._evaluations + 1)
 
+    @property
+    def counted(self) -> bool:
+        """Whether the pipeline's own scheduler tells which step runs."""
+        self.watch()
+        return bool(getattr(self._watched, "num_inference_steps", None))
+
     def set(self, step: int) -> None:
         """Told by hand, for loops without a scheduler of the pipeline's."""
         self._by_hand = step
@@ -38,10 +44,10 @@ class Steps:
         self.watch()
         if self._by_hand is not None:
             return min(self._by_hand, self._steps), self._steps
-        evaluations = getattr(self._pipeline, "_num_timesteps", None)
         asked, whole = getattr(self._watched, "num_inference_steps", None), getattr(self._watched, "timesteps", ())
-        if not evaluations or not asked or not len(whole):
+        if not asked or not len(whole):
             return 1, self._steps
+        evaluations = getattr(self._pipeline, "_num_timesteps", None) or len(whole)
         steps = -(-evaluations * asked // len(whole))  # img2img leaves the first steps out
         done = self._evaluations % evaluations
         return min(steps, done * steps // evaluations + 1), steps

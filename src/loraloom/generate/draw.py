@@ -3,7 +3,7 @@
 import inspect
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
@@ -14,6 +14,7 @@ from loraloom.generate.decoding import decode_as_held
 from loraloom.generate.emphasis import count_chunks, texts
 from loraloom.generate.pipeline import scheduler
 from loraloom.generate.samplers import sampler_name
+from loraloom.generate.stepping import Stepping, scheduler_of
 from loraloom.generate.turns import TURNS
 from loraloom.lazy import torch
 from loraloom.undo import Undo, changing
@@ -105,8 +106,9 @@ def draw(pipeline: Any, shots: Sequence[Shot], style: Style, *, clock: Clock | N
     size = _batch_size(pipeline, style)
     clock = clock or Clock(style.executed * len(shots), None)
     with changing(lambda undo: _as_drawn(pipeline, style, undo)):
+        stepping = Stepping(pipeline)
         for batch in _batches(pipeline, shots, size):
-            yield from _draw_batch(pipeline, batch, style, clock)
+            yield from _draw_batch(pipeline, batch, style, stepping, clock)
 
 
 def _batches(pipeline: Any, shots: Sequence[Shot], size: int) -> Iterator[Sequence[Shot]]:
@@ -121,23 +123,18 @@ def _batches(pipeline: Any, shots: Sequence[Shot], size: int) -> Iterator[Sequen
         yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
-def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock) -> "list[Image]":
+def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, stepping: Stepping, clock: Clock) -> "list[Image]":
     finished = 0
 
-    def after(live: Any, index: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def after(step: int, latents: Any) -> None:
         nonlocal finished
-        # A second-order sampler evaluates the model more than once in a step.
-        step = (index + 1) * style.executed // max(live.num_timesteps, 1)
-        if step > finished:
-            clock.advance((step - finished) * len(batch), partial(_look, live, tensors["latents"]) if _can_look(live, tensors) else None)
-            finished = step
-        return tensors
+        clock.advance((step - finished) * len(batch), partial(_look, pipeline, latents) if _can_look(pipeline, latents) else None)
+        finished = step
 
     options: dict[str, Any] = {
         "prompt": texts(pipeline, [shot.text for shot in batch]),
         "num_inference_steps": style.steps,
         "generator": [torch.Generator("cpu").manual_seed(shot.seed) for shot in batch],
-        "callback_on_step_end": after,
     }
     if any(shot.negative for shot in batch):
         options["negative_prompt"] = texts(pipeline, [shot.negative for shot in batch])
@@ -153,6 +150,7 @@ def _draw_batch(pipeline: Any, batch: Sequence[Shot], style: Style, clock: Clock
     unknown = options.keys() - inspect.signature(type(pipeline).__call__).parameters.keys()
     if unknown:
         raise NotSupported(f"{type(pipeline).__name__} takes no {', '.join(sorted(unknown))}; it is not a plain text-to-image pipeline")
+    stepping.begin(style.executed, after)
     found = pipeline(**options)
     if not hasattr(found, "images"):
         raise NotSupported(f"{type(pipeline).__name__} does not draw pictures; it gives {type(found).__name__}")
@@ -171,8 +169,8 @@ def usual_side(pipeline: Any) -> int | None:
     return side * getattr(pipeline, "vae_scale_factor", 8) if isinstance(side, int) else None
 
 
-def _can_look(pipeline: Any, tensors: Mapping[str, Any]) -> bool:
-    return getattr(tensors.get("latents"), "ndim", 0) == 4 and hasattr(pipeline, "vae") and hasattr(pipeline, "image_processor")
+def _can_look(pipeline: Any, latents: Any) -> bool:
+    return getattr(latents, "ndim", 0) == 4 and hasattr(pipeline, "vae") and hasattr(pipeline, "image_processor")
 
 
 def _look(pipeline: Any, latents: Any) -> "Image":
@@ -195,7 +193,7 @@ def own_sampler(pipeline: Any) -> str:
 
 def _as_drawn(pipeline: Any, style: Style, undo: Undo) -> None:
     """The sampler of `style`, in any case a fresh one: schedulers keep state between runs, and pictures must not depend on it."""
-    own = pipeline.scheduler
+    own = scheduler_of(pipeline)
     fresh = type(own).from_config(own.config) if style.sampler is None else scheduler(style.sampler, own, style.steps)
     undo.keep(pipeline, "scheduler")
     pipeline.scheduler = fresh

@@ -115,7 +115,7 @@ class _Follower:
                 before_calls(part, self._before_denoiser, undo)
 
     def _before_denoiser(self, *_: Any) -> None:
-        if not self._by_hand and not getattr(self._pipeline, "_num_timesteps", None):
+        if not self._by_hand and not self._steps.counted:
             raise NotSupported(
                 f"{type(self._pipeline).__name__} does not say how many steps it runs, so strengths that change by step are not run; "
                 "call step(n) before each step, or give one number"
