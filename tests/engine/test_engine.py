@@ -1,12 +1,14 @@
 """Laws of the engine on nano: exact, complete, gone afterwards, and nothing ignored in silence."""
 
 import copy
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from support import close, everything, fingerprint, hooks, network, random_lora
 from torch import nn
+from torch.nn.utils import prune
 
 from loraloom.bases import NANO, SD1, TINY, Target
 from loraloom.engine import Engine
@@ -319,6 +321,113 @@ def test_peft_layers_and_fused_projections_are_refused(pipeline):
     changed.unet.fuse_qkv_projections()
     with pytest.raises(NotSupported, match="fused projections"), engine.attached(mix((ONE, 1))):
         pass
+
+
+def wrapped_by_peft(pipeline):
+    from peft import LoraConfig, get_peft_model
+
+    pipeline.unet = get_peft_model(pipeline.unet, LoraConfig(target_modules=["to_q"]))
+
+
+def offloaded(pipeline):
+    from accelerate import cpu_offload
+
+    cpu_offload(pipeline.unet, torch.device("cpu"))
+
+
+def given_an_adapter(pipeline):
+    from peft import LoraConfig
+
+    pipeline.unet.add_adapter(LoraConfig(target_modules=["to_q"]))
+    pipeline.text_encoder.add_adapter(LoraConfig(target_modules=["q_proj"]))
+
+
+STATES = {
+    "fused": lambda pipeline: pipeline.fuse_qkv_projections(),
+    "fused, the UNet alone": lambda pipeline: pipeline.unet.fuse_qkv_projections(),
+    "an adapter": given_an_adapter,
+    "wrapped by PEFT": wrapped_by_peft,
+    "sequential offload": offloaded,
+}
+
+
+@MODES
+@pytest.mark.parametrize("state", STATES)
+def test_what_a_refusal_says_to_call_is_enough(pipeline, state, mode):
+    changed = copy.deepcopy(pipeline)
+    with Engine(changed).attached(mix((ONE, 1)), mode=mode):
+        expected = outputs(changed)
+    before = fingerprint(changed)
+    with torch.no_grad():
+        STATES[state](changed)
+    with pytest.raises(NotSupported) as refusal, Engine(changed).attached(mix((ONE, 1)), mode=mode):
+        pass
+    (advice,) = re.findall(r"pipeline\.[\w.]+\(\)|pipeline\.\w+ = pipeline\.\w+\.unload\(\)", str(refusal.value))
+    exec(advice, {"pipeline": changed})
+    with Engine(changed).attached(mix((ONE, 1)), mode=mode):
+        assert close(outputs(changed), expected, 1e-6)
+    after = fingerprint(changed)
+    assert {name: after[name] for name in before} == before  # unfusing leaves diffusers' fused copies behind
+
+
+def softened(layer):
+    """A parametrization of one's own."""
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", nn.Softplus())
+
+
+COMPUTED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "weight_norm as it was": nn.utils.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "spectral_norm as it was": nn.utils.spectral_norm,
+    "a parametrization": softened,
+    "pruning": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_a_weight_that_is_computed_is_never_merged_into(pipeline, kind):
+    """Beside the layer it is right: W + delta of the weight that it computes."""
+    changed = copy.deepcopy(pipeline)
+    changed.unet.eval()
+    target = Target("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    layer = changed.unet.get_submodule(target.module)
+    COMPUTED[kind](layer)
+    outputs(changed)
+    before = fingerprint(changed)
+    fixed = copy.deepcopy(pipeline)
+    with torch.no_grad():
+        fixed.unet.get_submodule(target.module).weight.copy_(layer.weight)
+    expected = by_hand(fixed, *all_of((TWO, 0.7)))
+    with pytest.raises(NotSupported, match=f'{target}: its weight is computed .* use mode="branch"'):
+        Engine(changed).attached(mix((TWO, 0.7)), mode="merge").__enter__()
+    for mode in ("branch", "auto"):
+        with Engine(changed).attached(mix((TWO, 0.7)), mode=mode, steps=10000):
+            assert close(outputs(changed), expected)
+    assert fingerprint(changed) == before
+
+
+@pytest.mark.parametrize("how", ["one Parameter", "one memory"])
+@pytest.mark.parametrize("across", ["in the UNet", "across components"])
+def test_tied_weights_are_not_merged_and_right_beside_the_layer(pipeline, across, how):
+    changed = copy.deepcopy(pipeline)
+    one = Target("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    other = changed.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_k
+    layer = changed.unet.get_submodule(one.module)
+    if across == "across components":
+        changed.text_encoder.head = other = nn.Linear(*layer.weight.shape[::-1], bias=False)
+    other.weight = layer.weight if how == "one Parameter" else nn.Parameter(layer.weight.data)
+    file = LoraFile({one: TWO.adapters[one]}, {}, "nano")
+    untied = copy.deepcopy(changed)
+    untied.unet.get_submodule(one.module).weight = nn.Parameter(layer.weight.detach().clone())
+    expected, before = by_hand(untied, *all_of((file, 0.7))), fingerprint(changed)
+    with pytest.raises(NotSupported, match=rf'{one}: its weight is tied to that of .*; use mode="branch"'):
+        Engine(changed).attached(mix((file, 0.7)), mode="merge").__enter__()
+    for mode in ("branch", "auto"):
+        with Engine(changed).attached(mix((file, 0.7)), mode=mode, steps=10000):
+            assert close(outputs(changed), expected)
+    assert fingerprint(changed) == before
 
 
 def test_states_in_which_a_network_cannot_run_are_refused_by_name(pipeline):

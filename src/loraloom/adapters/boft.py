@@ -84,7 +84,7 @@ class BOFT(RowRotation):
         reach = 2 ** (stages - 1) * size  # rows that meet, in the end
         if reach > weight[0].numel():
             return Full(diff=self.delta(weight).to(weight.dtype), bias=self.bias)
-        places = torch.eye(reach, device=weight.device).repeat(len(weight) // reach, 1)[None]
+        places = torch.eye(reach, device=weight.device, dtype=torch.float32).repeat(len(weight) // reach, 1)[None]
         whole = self.change(self.turns().to(weight.device), places).reshape(-1, reach, reach)
         return replace(self, worked_out=whole.to(weight.dtype))
 

@@ -50,7 +50,7 @@ def runs(turns: "Tensor", dtype: "torch.dtype") -> Sequence[Run]:
     for first in range(0, stages, each):
         part = turns[first : first + each].float()
         joins = 2 ** len(part)
-        places = torch.eye(joins * half, device=turns.device).reshape(1, joins, 1, half, -1)
+        places = torch.eye(joins * half, device=turns.device, dtype=torch.float32).reshape(1, joins, 1, half, -1)
         alone = places.expand(2 * count // joins >> first, joins, 2**first, half, joins * half).reshape(1, count * size, -1)
         changed = stage_by_stage(part, alone, first)
         blocks = _gathered(changed, joins, 2**first, half).reshape(-1, joins * half, joins * half)

@@ -110,7 +110,7 @@ class GLoRA(Scaled):
             return self
         parts = {"a1": self.a1[:, :rank], "a2": self.a2[:rank], "b1": self.b1[:, :rank], "b2": self.b2[:rank]}
         core = None if self.bm is None else self.bm[:rank, :rank]
-        return replace(self.unscaled(), **parts, bm=core, scale=torch.tensor(self.multiplier))
+        return replace(self.unscaled(), **parts, bm=core, scale=torch.tensor(self.multiplier, dtype=torch.float32))
 
     def weighed(self, ranks: "Tensor") -> "GLoRA":
         """The ranks of both halves."""

@@ -108,7 +108,7 @@ class LoHa(Scaled):
         """Both sides with their first ranks."""
         if rank >= self.rank:
             return self
-        plain, scale = self.unscaled(), torch.tensor(self.multiplier)
+        plain, scale = self.unscaled(), torch.tensor(self.multiplier, dtype=torch.float32)
         b = {"w1_b": self.w1_b[:rank], "w2_b": self.w2_b[:rank]}
         if self.t1 is None or self.t2 is None:
             return replace(plain, w1_a=self.w1_a[:, :rank], w2_a=self.w2_a[:, :rank], **b, scale=scale)

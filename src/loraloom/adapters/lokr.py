@@ -170,7 +170,7 @@ class LoKr(Scaled):
         """Where both parts are full alpha says nothing: the scale goes into w1."""
         if self.rank is not None:
             return super().by_alpha()
-        alpha = torch.tensor(1.0) if self.alpha is None else self.alpha
+        alpha = torch.tensor(1.0, dtype=torch.float32) if self.alpha is None else self.alpha
         return replace(self, w1=self.w1 if self.multiplier == 1 else self._first(), alpha=alpha, scale=None, scalar=None)
 
     def cut(self, rank: int) -> "LoKr | None":
@@ -186,7 +186,7 @@ class LoKr(Scaled):
             cut |= {"w2_a": self.w2_a[:, :rank] if self.t2 is None else self.w2_a[:rank], "w2_b": self.w2_b[:rank]}
         if self.t2 is not None:
             cut["t2"] = self.t2[:rank, :rank]
-        return replace(self.unscaled(), **cut, scale=torch.tensor(self.multiplier))
+        return replace(self.unscaled(), **cut, scale=torch.tensor(self.multiplier, dtype=torch.float32))
 
     def weighed(self, ranks: "Tensor") -> "LoKr | None":
         """The ranks that alpha is divided by: w2's, or w1's where w2 is full; None where both are."""

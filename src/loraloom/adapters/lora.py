@@ -88,7 +88,7 @@ class LoRA(Scaled):
         if rank >= self.rank:
             return self
         core = {} if self.mid is None else {"mid": self.mid[:rank, :rank]}
-        scale = torch.tensor(self.multiplier)
+        scale = torch.tensor(self.multiplier, dtype=torch.float32)
         return replace(self, down=self.down[:rank], up=self.up[:, :rank], **core, alpha=None, scale=scale, scalar=None)
 
     def weighed(self, ranks: "Tensor") -> "LoRA":

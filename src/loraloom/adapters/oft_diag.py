@@ -35,7 +35,7 @@ class OFTDiag(RowRotation):
         return cls(blocks=torch.eye(size, device=weight.device).repeat(len(weight) // size, 1, 1))
 
     def turns(self) -> "Tensor":
-        turns: Tensor = self.blocks.float() - torch.eye(self.blocks.shape[-1], device=self.blocks.device)
+        turns: Tensor = self.blocks.float() - torch.eye(self.blocks.shape[-1], device=self.blocks.device, dtype=torch.float32)
         return turns.mT
 
     def rows(self, start: int, stop: int) -> "OFTDiag":

@@ -121,7 +121,7 @@ class OneTrainerOFT(Adapter):
         upper = triangles.new_zeros(len(triangles), size, size)
         upper[:, row, column] = triangles
         q = upper - upper.mT
-        identity = torch.eye(size, device=q.device)
+        identity = torch.eye(size, device=q.device, dtype=torch.float32)
         turns = q @ (2 * identity + q @ (2 * identity + q @ (2 * identity + q)))
         turns = turns.mT if len(shape) == 2 else turns
         return turns.expand(math.prod(shape[1:]) // size, size, size)

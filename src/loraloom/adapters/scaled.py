@@ -51,7 +51,7 @@ class Scaled(Adapter):
     def by_alpha(self) -> Self:
         if self.rank is None or (self.alpha is not None and self.scale is None and self.scalar is None):
             return self
-        return replace(self.unscaled(), alpha=torch.tensor(self.multiplier * self.rank))
+        return replace(self.unscaled(), alpha=torch.tensor(self.multiplier * self.rank, dtype=torch.float32))
 
 
 def whole(matrix: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -70,6 +70,6 @@ class Sparse(Wrapper):
         inside = bool(((self.indices >= 0) & (self.indices < limits)).all())
         if min(size) < 0 or math.prod(size) != weight.numel() or size[0] != len(weight) or not inside:
             raise BadTensor(f"{self.name}: a residue for a weight of {list(size)} with places outside of {list(weight.shape)}")
-        dense = torch.zeros(size, device=weight.device)
+        dense = torch.zeros(size, device=weight.device, dtype=torch.float32)
         dense.index_put_(tuple(self.indices.to(weight.device)), self.values.to(weight.device, torch.float32), accumulate=True)
         return dense.reshape(weight.shape)

@@ -181,7 +181,9 @@ def _low_rank(
 ) -> Part:
     total = sum(count for _, _, count in ranks)
     if all(item.steady is not None for item, _, _ in ranks) and total * (weight[0].numel() + len(weight)) >= weight.numel():
-        scale = torch.cat([torch.full((count,), (item.steady or 0.0) * factor) for item, factor, count in ranks]).to(weight.device)
+        scale = torch.cat([torch.full((count,), (item.steady or 0.0) * factor, dtype=torch.float32) for item, factor, count in ranks]).to(
+            weight.device
+        )
         down, up = (torch.cat([part.to(weight.device).float() for part in thin], dim) for thin, dim in ((downs, 0), (ups, 1)))
         return _Dense((up * scale @ down).reshape(weight.shape).to(weight.dtype))
     where = [strengths.reserve(item.slot, factor, count) for item, factor, count in ranks]

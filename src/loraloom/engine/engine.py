@@ -27,6 +27,7 @@ from loraloom.engine.plan import Entry, Plan, Wish, plan
 from loraloom.engine.prepared import Filled, Prepared
 from loraloom.engine.report import NetworkReport, Report, count_blocks, count_components, scales
 from loraloom.engine.run import Run
+from loraloom.engine.surroundings import set_aside
 from loraloom.engine.tokens import Tokens
 from loraloom.errors import EngineError, NothingApplied, WrongBase
 from loraloom.lorafile import Mix
@@ -58,7 +59,12 @@ class Engine:
         steps of the run, `mode` how adapters run. The sampler's steps are followed by themselves. Raises NothingApplied if a
         network fits nothing, NotSupported for what this engine does not run, EngineError if the pipeline is in use already.
         """
-        return changing(lambda undo: self._attach(undo, mixes, steps, mode))
+
+        def attach(undo: Undo) -> Report:
+            with set_aside():
+                return self._attach(undo, mixes, steps, mode)
+
+        return changing(attach)
 
     def _attach(self, undo: Undo, mixes: Mix | Sequence[Mix], steps: int, mode: Wish) -> Report:
         started = time.perf_counter()
@@ -90,7 +96,8 @@ class Engine:
         """
         self.release()
         modules = live_modules(self.pipeline, self.base)
-        self._prepared = completed(lambda undo: Prepared(modules, rank, undo), Undo())
+        with set_aside():
+            self._prepared = completed(lambda undo: Prepared(modules, rank, undo), Undo())
 
     def release(self) -> None:
         """Take prepared room away; what was compiled with it has to be compiled anew. Raises EngineError while networks are attached."""

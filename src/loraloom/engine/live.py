@@ -134,7 +134,7 @@ def misfit(base: Base, target: Target, adapter: Adapter, module: "Module | None"
         return "this pipeline has no such module"
     weight = weight_of(module)
     if weight.is_meta:
-        raise NotSupported(f"{target} has no weights (meta device); load them, or undo sequential offload, before attaching")
+        raise weightless(str(target))
     if str(weight.dtype).removeprefix("torch.") not in _FLOATS:
         raise NotSupported(f"{target} is stored as {weight.dtype}; quantised layers take no networks yet")
     if getattr(module, "groups", 1) != 1:
@@ -154,9 +154,19 @@ def _refuse_foreign_layers(named: "Mapping[str, Mapping[str, Module]]") -> None:
     for name, modules in named.items():
         for path, module in modules.items():
             if "base_layer" in module._modules:
-                raise NotSupported(f"{name}.{path} carries a PEFT adapter; call pipeline.unload_lora_weights() first")
-            if getattr(module, "fused_projections", False):
-                raise NotSupported(f"{name}.{path} has fused projections; call pipeline.unfuse_qkv_projections() first")
+                wrapped = "base_model" in modules[""]._modules  # what `peft.get_peft_model` returned
+                way = f"set pipeline.{name} = pipeline.{name}.unload()" if wrapped else "call pipeline.unload_lora_weights()"
+                raise NotSupported(f"{name}.{path} carries a PEFT adapter; {way} first")
+            if _fused(module):
+                raise NotSupported(f"{name}.{path} has fused projections; call pipeline.{name}.unfuse_qkv_projections() first")
+
+
+def _fused(module: "Module") -> bool:
+    """Whether the layers that adapters change are passed over. diffusers' newer attention classes say it by a flag that they declare;
+    of `Attention` the flag stays after unfusing, and the processor decides (diffusers 0.42)."""
+    if hasattr(type(module), "fused_projections"):
+        return bool(module.fused_projections)
+    return "Fused" in type(getattr(module, "processor", None)).__name__
 
 
 def claim(parts: "Iterable[Module]", undo: Undo) -> None:
@@ -185,6 +195,12 @@ def _release(parts: "Iterable[Module]", own: object) -> None:
     for part in parts:
         if part.__dict__.get(_MARK) is own:
             del part.__dict__[_MARK]
+
+
+def weightless(where: str) -> NotSupported:
+    return NotSupported(
+        f"{where} has no weights (meta device); load them, or end sequential offload by pipeline.remove_all_hooks(), before attaching"
+    )
 
 
 def cast_inside(before: "torch.dtype", now: "torch.dtype") -> EngineError:

@@ -12,6 +12,7 @@ from loraloom.adapters import Adapter, NotExact
 from loraloom.bases import Target
 from loraloom.engine.keep import Checkpoint, Checkpoints, Kept, Room
 from loraloom.engine.live import mark_lost, weight_of
+from loraloom.engine.surroundings import writing
 from loraloom.errors import BaseLost
 from loraloom.lazy import torch
 from loraloom.undo import Undo
@@ -39,8 +40,8 @@ class Merged:
     def add(self, target: Target, layer: "Module", adapters: Sequence[tuple[Adapter, float]]) -> None:
         """Add the weighted deltas to the layer's weight and bias, in place: storage and object stay the same."""
         weight = weight_of(layer)
-        bias = torch.zeros(len(weight), device=weight.device)
-        with torch.no_grad():
+        bias = torch.zeros(len(weight), dtype=torch.float32, device=weight.device)
+        with writing(weight):
             self._change_weight(target, layer, adapters)
             shifts = [strength * shift for adapter, strength in adapters if (shift := adapter.bias_delta(bias)) is not None]
             if shifts:
@@ -89,15 +90,16 @@ class Merged:
 
 def _restore(layer: "Module", name: str, kept: Kept | None, component: "Module") -> None:
     """`kept` None: there was no such parameter. Raises BaseLost, and `component` is not used any more, if it cannot be brought back."""
-    with torch.no_grad():
-        if kept is None:
-            setattr(layer, name, None)
-            return
-        try:
-            kept.restore(getattr(layer, name))
-        except BaseLost as error:
-            mark_lost(component, error)
-            raise
+    if kept is None:
+        setattr(layer, name, None)
+        return
+    parameter = getattr(layer, name)
+    try:
+        with writing(parameter):
+            kept.restore(parameter)
+    except BaseLost as error:
+        mark_lost(component, error)
+        raise
 
 
 class _Change:

@@ -1,12 +1,13 @@
 """How each adapter will run: added into the weight, or computed beside the layer; and what cannot run, refused by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.adapters import Adapter
 from loraloom.bases import Target
 from loraloom.engine.live import called, weight_of
+from loraloom.engine.mergeable import unmergeable
 from loraloom.engine.mixture import Mixture, Network
 from loraloom.engine.report import Mode
 from loraloom.errors import NotSupported
@@ -79,10 +80,12 @@ def plan(
     for entry in entries:
         by_target.setdefault(entry.target, []).append(entry)
     moving = [entry for entry in entries if mixture.steady_at(entry.network, entry.place) is None]
+    fixed = {} if wish == "branch" else unmergeable(by_target, modules, named)
     if wish == "merge":
         if moving:
             what = "change by step" if mixture.one else "differ between pictures or halves of guidance"
             raise NotSupported(f'{moving[0].network.file.name}: strengths that {what} cannot be merged; use mode="auto" or mode="branch"')
+        _refuse(fixed)
         return Plan(by_target, {}, "asked for")
     if prepared:
         return Plan({}, by_target, "there is prepared room beside every layer")
@@ -93,13 +96,20 @@ def plan(
     if compiled:
         if moving:
             _refuse_compiled(compiled, f"strengths of {moving[0].network.file.name} change, which only branches can do")
+        _refuse(fixed)
         return Plan(by_target, {}, f"{compiled[0]} is compiled")
-    return _cheapest(by_target, moving, modules, pipeline, steps, mixture)
+    return _cheapest(by_target, moving, fixed, modules, pipeline, steps, mixture)
+
+
+def _refuse(fixed: Mapping[Target, str]) -> None:
+    if fixed:
+        raise NotSupported(next(iter(fixed.values())))
 
 
 def _cheapest(
     by_target: Mapping[Target, Sequence[Entry]],
     moving: Iterable[Entry],
+    fixed: Collection[Target],
     modules: "Mapping[Target, Module]",
     pipeline: Any,
     steps: int,
@@ -116,6 +126,7 @@ def _cheapest(
         evaluations = 2 if is_text_encoder(target.component) else steps
         if (
             steady
+            and target not in fixed
             and not (whole and rest)
             and _merge_pays(steady, modules[target], evaluations, _tokens(pipeline, target), mixture.pictures)
         ):

@@ -31,11 +31,13 @@ class _Live:
     def write(self, live: "Tensor") -> None:
         values = live if live.ndim == 2 else live[None]
         if values.shape != self.strengths.shape:
-            self.strengths = torch.zeros_like(values)
+            with torch.inference_mode(False):  # it is written to after that, too
+                self.strengths = torch.zeros_like(values)
         self.strengths.copy_(values)
 
     def clear(self) -> None:
-        self.strengths = torch.zeros_like(self.strengths[:1])
+        with torch.inference_mode(False):
+            self.strengths = torch.zeros_like(self.strengths[:1])
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Filled:
         room, found = self._prepared.rooms.get(target.component, {}).get(target), []
         for item in adapters:
             factors = None if room is None else item.adapter.thin(tuple(weight_of(room.layer).shape))
-            if factors is None or item.adapter.bias_delta(torch.zeros(len(factors[1]))) is not None:
+            if factors is None or item.adapter.bias_delta(torch.zeros(len(factors[1]), dtype=torch.float32)) is not None:
                 raise NotSupported(
                     f"{target}: prepared room holds products of low rank, and this {item.adapter.name} is more; "
                     'use mode="merge", or call release() and compile anew'

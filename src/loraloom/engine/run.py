@@ -49,7 +49,7 @@ class Run:
         if self._now == (step, steps) or not len(self._slots):
             return
         if (step, steps) not in self._values:
-            self._values[step, steps] = torch.tensor(self._slots.at(step, steps), dtype=torch.float32)
+            self._values[step, steps] = torch.tensor(self._slots.at(step, steps), dtype=torch.float32, device="cpu")
         for strengths in self._strengths.values():
             strengths.write(self._values[step, steps])
         self._now = (step, steps)

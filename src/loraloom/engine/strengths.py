@@ -40,7 +40,7 @@ class Strengths:
         """Make the flat tensor; nothing can be reserved after it."""
         counts = torch.tensor(self._counts, dtype=torch.long)
         self._index = torch.tensor(self._slots, dtype=torch.long).repeat_interleave(counts).to(device)
-        self._scale = torch.tensor(self._factors).repeat_interleave(counts).to(device)
+        self._scale = torch.tensor(self._factors, dtype=torch.float32).repeat_interleave(counts).to(device)
         self._flat = torch.zeros(self._columns, self._size, device=device, dtype=dtype)
         self.live = self._flat[0] if self._columns == 1 else None
 

@@ -48,8 +48,8 @@ class HeldFile:
         if into.dtype == dtype and into.device.type == "cpu" and into.is_contiguous():
             self._fill(into)
         else:
-            flat = into.view(-1) if into.is_contiguous() else torch.empty(into.shape, dtype=dtype).view(-1)
-            room = torch.empty(min(_BLOCK, max(1, flat.numel())), dtype=dtype)
+            flat = into.view(-1) if into.is_contiguous() else torch.empty(into.shape, dtype=dtype, device="cpu").view(-1)
+            room = torch.empty(min(_BLOCK, max(1, flat.numel())), dtype=dtype, device="cpu")
             for start in range(0, flat.numel(), _BLOCK):
                 part = flat[start : start + _BLOCK]
                 self._fill(room[: len(part)])

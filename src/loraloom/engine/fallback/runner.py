@@ -15,11 +15,12 @@ from loraloom.engine.fallback.loading import Loaded, Loader, place_of
 from loraloom.engine.fallback.native_only import refuse_native_only
 from loraloom.engine.fallback.tree import Tree
 from loraloom.engine.fallback.unparsed import read_unparsed, titles
-from loraloom.engine.live import before_calls, claim, refuse_foreign_layers
+from loraloom.engine.live import before_calls, claim, refuse_foreign_layers, weightless
 from loraloom.engine.mixture import Mixture
 from loraloom.engine.plan import Wish
 from loraloom.engine.report import Report
 from loraloom.engine.steps import Steps
+from loraloom.engine.surroundings import set_aside
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import LazyModule, torch
 from loraloom.lorafile import LoraFile, Mix
@@ -60,7 +61,12 @@ class Fallback:
         Raises NotSupported, naming what only the native engine runs; FileError subclasses, as files are loaded here;
         MatchError subclasses for a file that does not fit.
         """
-        return changing(lambda undo: self._attach(undo, mixes, steps, mode))
+
+        def attach(undo: Undo) -> Report:
+            with set_aside():
+                return self._attach(undo, mixes, steps, mode)
+
+        return changing(attach)
 
     def _attach(self, undo: Undo, mixes: Mix | Sequence[Mix], steps: int, mode: Wish) -> Report:
         started = time.perf_counter()
@@ -148,7 +154,7 @@ def _refuse_states(pipeline: Any, parts: "Mapping[str, Module]") -> None:
             if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
                 raise NotSupported(f"{name} is compiled; diffusers takes LoRAs on a model that is not: load it without torch.compile")
             if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-                raise NotSupported(f"{name}.{path} has no weights (meta device); load them, or undo sequential offload, before attaching")
+                raise weightless(f"{name}.{path}")
 
 
 def _peft_names(component: str, part: "Module", converted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
