@@ -204,6 +204,14 @@ def test_a_pickle_is_converted_as_its_tensors_are(tmp_path):
     assert json.loads(Header.read(found.path).metadata["loraloom.converted_from"])["file"] == "x.ckpt"
 
 
+def test_a_pickle_that_is_called_safetensors_is_converted_as_its_refusal_says(tmp_path):
+    source = written(random_file(), tmp_path)
+    torch.save(load_file(source), tmp_path / "renamed.safetensors")
+    with pytest.raises(NotSafetensors, match="`loraloom convert` makes one of it"):
+        Header.read(tmp_path / "renamed.safetensors")
+    same(deltas(convert(tmp_path / "renamed.safetensors", tmp_path / "x.safetensors").path), deltas(source))
+
+
 def test_a_safetensors_file_that_is_called_pt_is_read_as_what_it_is(tmp_path):
     source = written(random_file(), tmp_path).rename(tmp_path / "x.pt")
     assert convert(source, tmp_path / "x.safetensors").modules > 10

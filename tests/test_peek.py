@@ -54,10 +54,10 @@ def test_equal_entries_are_one_layout_and_others_are_not(tmp_path):
     ("content", "kind", "message"),
     [
         (b"", NotSafetensors, "the file is empty"),
-        (b"PK\3\4" + b"\0" * 40, NotSafetensors, "pickle"),
+        (b"PK\3\4" + b"\0" * 40, NotSafetensors, "ZIP archive"),
         (struct.pack("<Q", 2**40) + b"{}", LimitExceeded, "the header claims"),
         (struct.pack("<Q", 500) + b"{}", NotSafetensors, "cut short"),
-        (struct.pack("<Q", 30) + b'{"__metadata__":{"a":1},"b":{}}', NotSafetensors, "not what safetensors defines"),
+        (struct.pack("<Q", 27) + b'{"__metadata__":{"a":1,}, {}', NotSafetensors, "not what safetensors defines"),
         (struct.pack("<Q", 28) + b'{"__metadata__":{"a":"b"},{{{', None, ""),  # entries are for Header.read
         (struct.pack("<Q", 12) + b'{"a":\xff\xff\xff\xff\xff\xff}', NotSafetensors, "not what safetensors defines"),
     ],

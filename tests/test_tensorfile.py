@@ -18,7 +18,8 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from loraloom import tensorfile
 from loraloom.errors import BadTensor, FileError, LimitExceeded, LoraError, NotSafetensors, WriteFailed
-from loraloom.tensorfile import MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_TENSORS, Header, open_tensors, write, writing
+from loraloom.peek import peek
+from loraloom.tensorfile import MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_TENSORS, Header, is_pickle, open_tensors, write, writing
 from work import work_of
 
 ONE = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
@@ -71,8 +72,6 @@ def refused(path: Path, error: type[LoraError]) -> str:
         ({"a": ONE, "b": ONE}, NotSafetensors),  # on top of one another
         ({"a": ONE, "b": ONE | {"shape": [2], "data_offsets": [8, 16]}}, NotSafetensors),
         ({}, NotSafetensors),  # 16 bytes that nobody owns
-        ({"a": ONE, "__metadata__": {"a": 1}}, NotSafetensors),
-        ({"a": ONE, "__metadata__": []}, NotSafetensors),
         ({"x" * (MAX_NAME + 1): ONE}, LimitExceeded),
         (f'{{"a": {json.dumps(ONE)}, "a": {json.dumps(ONE | {"shape": [4]})}}}', NotSafetensors),  # twice the same name
         (f'{{"__metadata__": {{}}, "a": {json.dumps(ONE)}, "__metadata__": {{"b": "c"}}}}', NotSafetensors),
@@ -96,13 +95,25 @@ def test_a_header_that_lies_is_refused(tmp_path, header, error):
     ("content", "error", "words"),
     [
         (b"", NotSafetensors, "empty"),
-        (b"\0", NotSafetensors, "not a safetensors file"),
-        (b"\0" * 9, NotSafetensors, "not a safetensors file"),
-        (b"hello, this is a text file\n" * 9, NotSafetensors, "not a safetensors file"),
+        (b"\0", NotSafetensors, "nothing but zeros"),
+        (b"\0" * 9, NotSafetensors, "nothing but zeros"),
+        (b"hello, this is a text file\n" * 9, NotSafetensors, "this is a text"),
+        (b"Entry not found", NotSafetensors, 'this is a text ("Entry not found")'),
         (b"<!DOCTYPE html><html>", NotSafetensors, "web page"),
-        (b"\n\n  <html>not found", NotSafetensors, "web page"),
+        (b"\n\n  <html><title>Log in</title>not found", NotSafetensors, 'web page ("Log in")'),
+        (b"<?xml version='1.0'?><Error><Message>Access Denied</Message></Error>", NotSafetensors, '"Access Denied"'),
+        (b'{"error":"Unauthorized","message":"log in first"}', NotSafetensors, 'answer of a server in JSON ("log in first")'),
+        (b'[{"a"', NotSafetensors, "answer of a server in JSON"),
         (pickle.dumps({"state_dict": [1] * 99}), NotSafetensors, "pickle"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", NotSafetensors, "not a safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", NotSafetensors, "git lfs pull"),
+        (b"GGUF\3\0\0\0", NotSafetensors, "GGUF"),
+        (b"\x08\x07\x12\x07pytorch", NotSafetensors, "ONNX"),
+        (b"PK\3\4" + b"\0" * 26 + b"lora.safetensors", NotSafetensors, "ZIP archive"),
+        (b"7z\xbc\xaf\x27\x1c", NotSafetensors, "7z archive"),
+        (b"\x1f\x8b\x08", NotSafetensors, "gzip archive"),
+        (b"Rar!\x1a\7", NotSafetensors, "RAR archive"),
+        (b"\x89PNG\r\n\x1a\n", NotSafetensors, "PNG picture"),
+        (b"\xde\xad\xbe\xef" * 9, NotSafetensors, "not a safetensors file"),
         (struct.pack("<Q", MAX_HEADER + 1) + b"{" * 99, LimitExceeded, "header claims"),
         (struct.pack("<Q", 2**64 - 1) + b"{" * 99, LimitExceeded, "header claims"),
         (struct.pack("<Q", 5000) + b"{}", NotSafetensors, "cut short"),
@@ -319,3 +330,33 @@ def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "x", TENSORS, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "texts", "mended"),
+    [
+        (
+            {"rank": 4, "lr": 1e-4, "x": None, "y": [1, {}], "b": True, "t": "as it is"},
+            {"rank": "4", "lr": "0.0001", "x": "null", "y": "[1,{}]", "b": "true", "t": "as it is"},
+            ("rank", "lr", "x", "y", "b"),
+        ),
+        ({}, {}, ()),
+        (None, {}, ()),
+        ([1], {}, ("all of it",)),
+        ("text", {}, ("all of it",)),
+    ],
+)
+def test_metadata_that_is_no_text_is_read_and_told(tmp_path, metadata, texts, mended):
+    """Nothing of it is needed to read the tensors."""
+    path = raw(tmp_path / "x.safetensors", {"__metadata__": metadata, "a": ONE})
+    header = Header.read(path)
+    assert (header.metadata, header.mended) == (texts, mended)
+    assert peek(path).metadata == texts
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_none(tmp_path):
+    """Lengths of 640, 896, 1152 and 1408 bytes are 0x80 with a protocol's number."""
+    for length in (640, 896, 1152, 1408):
+        path = raw(tmp_path / "x.safetensors", json.dumps({"a": ONE}).ljust(length))
+        assert not is_pickle(path)
+        assert set(Header.read(path).entries) == {"a"}

@@ -147,7 +147,7 @@ def _pickles(source: Path) -> tuple[Path, ...]:
     """The pickles that are the network: the file itself, or those of a folder of PEFT's."""
     if source.is_dir():
         return () if peft_folder.held(source, peft_folder.WEIGHTS) else peft_folder.held(source, peft_folder.PICKLE)
-    return (source,) if source.suffix.lower() in pickled.SUFFIXES and is_pickle(source) else ()
+    return (source,) if is_pickle(source) else ()  # whatever it is called
 
 
 def _beside_its_config(path: Path, pickle: Path, folder: Path) -> Path:

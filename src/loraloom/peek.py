@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loraloom.tensorfile import MAX_HEADER, bad_header, raw_metadata, read_raw, readable, require_short
+from loraloom.tensorfile import MAX_HEADER, bad_header, metadata_of, raw_metadata, read_raw, readable, require_short
 
 _FIRST = 2**14  # bytes that are read for metadata alone; most networks have less, and four times as many take twice as long
 _OPENING = re.compile(rb'\{\s*"__metadata__"\s*:\s*(?=\{)')
@@ -58,7 +58,7 @@ def _leading(path: Path, raw: bytes) -> tuple[dict[str, str], int] | None:
     for stop in islice(_ends(raw, opening.end()), _ATTEMPTS):
         told = raw[opening.end() : stop]
         try:
-            metadata = msgspec.json.decode(told, type=dict[str, str])
+            metadata, _ = metadata_of(told)
         except msgspec.DecodeError:
             continue
         require_short(path, told)
@@ -79,4 +79,4 @@ def _anywhere(path: Path, raw: bytes) -> tuple[dict[str, str], int]:
     """Metadata wherever it stands; all of the header counts for the layout then."""
     told = raw_metadata(raw)
     require_short(path, told)
-    return msgspec.json.decode(told or b"{}", type=dict[str, str]), 0
+    return metadata_of(told)[0], 0

@@ -19,6 +19,32 @@ def doubts(parts: Sequence[tuple[Header, Match]]) -> Iterator[str]:
         yield from (_prefixed(around, count, len(header.entries)) for around, count in matched.names.around.items())
         yield from peftconfig.doubts(header.metadata, sorted(configured))
         yield from _alpha_told(header.metadata, matched)
+        yield from no_text(header)
+        yield from _flat(header, matched)
+
+
+def no_text(header: Header) -> Iterator[str]:
+    """Values of the metadata that other programs refuse a whole file for."""
+    if header.mended:
+        listed = ", ".join(header.mended[:4]) + (f" and {len(header.mended) - 4} more" if len(header.mended) > 4 else "")
+        yield (
+            f"its metadata holds values that are no text ({listed[:200]}), which the format does not allow: they are read as their JSON; "
+            "other programs may refuse the file, and `loraloom convert` writes one that they read"
+        )
+
+
+def _flat(header: Header, matched: Match) -> Iterator[str]:
+    """DoRA's magnitudes without dimensions, which LyCORIS and ComfyUI do not read; PEFT's own have another name."""
+    flat = [
+        target
+        for target, keys in matched.groups.items()
+        if any(suffix == "dora_scale" == key[-10:] and len(header.entries[key].shape) == 1 for key, suffix in keys.items())
+    ]
+    if flat:
+        yield (
+            f"dora_scale of {len(flat)} modules is flat: it is read by its length, one number for each output first; other programs may "
+            "not read it so, and `loraloom convert` writes it with its dimensions"
+        )
 
 
 def _prefixed(around: str, count: int, tensors: int) -> str:

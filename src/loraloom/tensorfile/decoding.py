@@ -11,7 +11,7 @@ import msgspec
 
 from loraloom.errors import BadTensor, LimitExceeded, NotSafetensors
 from loraloom.tensorfile.dtypes import BYTES
-from loraloom.tensorfile.opening import instead
+from loraloom.tensorfile.foreign import HEAD, instead
 
 MAX_HEADER = 100 * 2**20  # the library's own limit
 MAX_METADATA = 16 * 2**20  # the tag statistics of a large training set take 1 to 2 MB
@@ -44,7 +44,8 @@ def read_raw(path: Path, file: IO[bytes], size: int, most: int = MAX_HEADER) -> 
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if length < 2 or file.read(1) != b"{":
-        raise NotSafetensors(f"{path}: {instead(prefix)}")
+        file.seek(0)
+        raise NotSafetensors(f"{path}: {instead(file.read(HEAD))}")
     if length > MAX_HEADER:
         raise LimitExceeded(f"{path}: the header claims {length:,} bytes, the limit is {MAX_HEADER:,}")
     if 8 + length > size:
@@ -67,19 +68,33 @@ def raw_metadata(raw: bytes) -> bytes:
     return bytes(msgspec.json.decode(raw, type=_OnlyMetadata).raw)
 
 
-def decode(path: Path, raw: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
-    """Metadata and entries of a header. What would take much memory is refused before it is taken."""
+def metadata_of(told: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Metadata from its text, and what of it is no text, which the format allows alone: other values become their JSON, as nothing is
+    lost by it. Metadata that is no object at all is none. Raises msgspec.DecodeError.
+    """
+    try:
+        return msgspec.json.decode(told or b"{}", type=dict[str, str]), ()
+    except msgspec.ValidationError:
+        content = msgspec.json.decode(told)
+    if not isinstance(content, dict):
+        return {}, ("all of it",) if content is not None else ()
+    texts = {key: value if isinstance(value, str) else msgspec.json.encode(value).decode() for key, value in content.items()}
+    return texts, tuple(key for key, value in content.items() if not isinstance(value, str))
+
+
+def decode(path: Path, raw: bytes) -> tuple[dict[str, str], tuple[str, ...], dict[str, Entry]]:
+    """Metadata, what of it was no text, and entries of a header. What would take much memory is refused before it is taken."""
     told = raw_metadata(raw)
     require_short(path, told)
     described = raw.count(b"{") - told.count(b"{") - 1  # each tensor is one JSON object
     if described > MAX_TENSORS:
         raise LimitExceeded(f"{path}: {described:,} tensors, the limit is {MAX_TENSORS:,}")
-    metadata = msgspec.json.decode(told or b"{}", type=dict[str, str])
+    metadata, mended = metadata_of(told)
     fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     fields.pop("__metadata__", None)
     if len(fields) != described:
         raise NotSafetensors(f"{path}: the header has {described:,} entries for {len(fields):,} names: a name is there twice")
-    return metadata, {name: _entry(path, name, msgspec.json.decode(value, type=_RawEntry)) for name, value in fields.items()}
+    return metadata, mended, {name: _entry(path, name, msgspec.json.decode(value, type=_RawEntry)) for name, value in fields.items()}
 
 
 def _entry(path: Path, name: str, raw: _RawEntry) -> Entry:

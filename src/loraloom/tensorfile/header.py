@@ -25,6 +25,7 @@ class Header:
     data_start: int  # bytes from the beginning of the file
     file_size: int
     stamp: tuple[int, ...]  # of the file on the disk: changes when somebody writes to it
+    mended: tuple[str, ...] = ()  # keys of the metadata whose values are no text in the file: other programs refuse such a file
 
     @classmethod
     def read(cls, path: str | Path) -> "Header":
@@ -71,7 +72,7 @@ def _read_header(path: Path, file: IO[bytes]) -> Header:
     size = status.st_size
     length, raw = read_raw(path, file, size)
     try:
-        metadata, entries = decode(path, raw)
+        metadata, mended, entries = decode(path, raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise bad_header(path, error) from error
     end = max((entry.stop for entry in entries.values()), default=0)
@@ -81,4 +82,4 @@ def _read_header(path: Path, file: IO[bytes]) -> Header:
             f"{path}: the header describes {need} bytes, the file has {have}; it is cut short or damaged: download it again"
         )
     check_layout(path, entries)
-    return Header(path, entries, metadata, 8 + length, size, stamp_of(status))
+    return Header(path, entries, metadata, 8 + length, size, stamp_of(status), mended)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO
 
 from loraloom.errors import FileError
+from loraloom.tensorfile.foreign import HEAD, is_pickled
 
 CHUNK = 2**20  # bytes read at once
-_PICKLES = (b"PK", b"\x80")
 
 
 @contextmanager
@@ -45,18 +45,4 @@ def stamp_of(status: os.stat_result) -> tuple[int, ...]:
 def is_pickle(path: Path) -> bool:
     """By its first bytes: a zip of torch's, or a pickle from before. Raises FileError."""
     with readable(path) as file:
-        return file.read(2).startswith(_PICKLES)
-
-
-def instead(prefix: bytes) -> str:
-    """What a file that begins with `prefix` is instead of safetensors."""
-    if prefix.startswith(_PICKLES):
-        return (
-            "this is a pickle (.pt/.ckpt), which can run code when it is opened; only safetensors files are read: `loraloom convert` makes "
-            "one of it, in a process of its own"
-        )
-    if not prefix:
-        return "the file is empty; download it again"
-    if prefix.lstrip()[:1] == b"<":
-        return "this is a web page, not a safetensors file; download the file itself"
-    return f"not a safetensors file (it begins with {prefix!r}); download it again or look at what it is"
+        return is_pickled(file.read(HEAD))

@@ -6,6 +6,7 @@ from loraloom.catalogue.inspecting.inspection import Hashes, Training
 from loraloom.catalogue.inspecting.modules import Held, types
 from loraloom.catalogue.inspecting.numbers import Numbers
 from loraloom.catalogue.inspecting.training import arguments
+from loraloom.dialects.doubts import no_text
 
 _LARGE = 16 * 2**20  # bytes of header; the largest real ones have 2 MB
 
@@ -17,6 +18,8 @@ def doubts(files: Sequence[Held], found: Numbers, training: Training) -> Iterato
     entries = [entry for each in files for entry in each.header.entries.values()]
     args = arguments(metadata)
     yield from _dylora(metadata, args)
+    for each in files:
+        yield from no_text(each.header)
     if _yes(args.get("rs_lora", "")):
         if "lokr" in kinds and any(_whole(module.shapes) for module in modules):
             yield (
