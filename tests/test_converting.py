@@ -12,7 +12,7 @@ from loraloom.bases import NANO
 from loraloom.combine import Goal
 from loraloom.converting import convert
 from loraloom.dialects import publishing
-from loraloom.errors import BaseError, DialectCannotHold, NotSupported, SettingsError, UnknownFormat, WriteFailed
+from loraloom.errors import BaseError, DialectCannotHold, NotSafetensors, NotSupported, SettingsError, UnknownFormat, WriteFailed
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 

@@ -143,7 +143,7 @@ def test_a_file_of_no_known_family_keeps_its_metadata_editable(tmp_path):
     save_file({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.ones(2, 3072)}, path)
     edit(path, changes={"modelspec.title": "Flux"})
     assert Header.read(path).metadata == {"modelspec.title": "Flux"}
-    with pytest.raises(BaseError, match=r"was made for Flux\.1; .*name a base"):
+    with pytest.raises(BaseError, match=r"was made for Flux\.1 .*drawn with a base of Flux\.1"):
         edit(path, only=("te",))
 
 
@@ -167,7 +167,7 @@ def test_folders_and_pickles_are_refused_with_what_to_do(ink, tmp_path):
     for path in (tmp_path / "folder", tmp_path / "folder" / "unet" / "adapter_model.safetensors"):
         with pytest.raises(FileError, match=r"adapter_config\.json.*loraloom convert"):
             edit(path, changes={"modelspec.title": "x"})
-    (tmp_path / "x.pt").write_bytes(b"PK\3\4" + b"x" * 40)
+    torch.save({}, tmp_path / "x.pt")
     with pytest.raises(NotSafetensors, match="loraloom convert"):
         edit(tmp_path / "x.pt", changes={"modelspec.title": "x"})
 

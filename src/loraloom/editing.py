@@ -10,11 +10,12 @@ from typing import NamedTuple
 from loraloom import dialects
 from loraloom.atomic import forget_leftovers, make_folder, refuse_existing
 from loraloom.bases import Base
-from loraloom.bases.detect import UNKNOWN, by_family, detect
+from loraloom.bases.detect import by_family, detect
 from loraloom.combine import part
 from loraloom.dialects import folder
 from loraloom.dialects.fields import check_field
 from loraloom.dialects.metadata import PEFT_CONFIG
+from loraloom.dialects.placing import nameless
 from loraloom.errors import BaseError, FileError, NothingApplied, SettingsError, WriteFailed, suggestion
 from loraloom.lorafile import Metadata
 from loraloom.rewrite import content_hash, rewrite
@@ -137,8 +138,8 @@ def _cut(header: Header, only: Sequence[str], base: Base | None) -> _Cut:
     found = detect(header.shapes, header.metadata)
     base = base or (by_family(found.family) if found.family else None)
     if base is None:
-        said = "does not say what base it was made for" if found.title == UNKNOWN else f"was made for {found.title}"
-        raise BaseError(f"{header.path.name} {said}; which tensors belong to which part is not known here: name a base", fields=("base",))
+        says, fields = nameless(header.path.name, found, [folder.Part(header)])
+        raise BaseError(f"which tensors belong to which part is not known: {says}", fields=fields)
     parts = {word: part(word, base) for word in only}
     match = dialects.match(header, base)
     owners = {key: base.by_target[target].place for target, keys in match.groups.items() for key in keys}

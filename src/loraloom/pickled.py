@@ -18,7 +18,6 @@ from loraloom import tensorfile
 from loraloom.errors import FileError
 from loraloom.lazy import torch
 
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 MAX_BYTES = 16 * 2**30
 SECONDS = 300
 _EMPTY = "it holds no tensors"
@@ -83,7 +82,8 @@ def main(source: str, target: str, room: int, seconds: int) -> list[str]:
     """The other process: the pickle's tensors written to `target`; the names of what is left out. It ends with whatever goes wrong."""
     torch.set_num_threads(1)  # torch is loaded before the limits are set: it takes more than a small file may
     _limit(room, seconds)
-    tensors, left_out = _tensors(torch.load(source, map_location="cpu", weights_only=True, mmap=False))
+    with Path(source).open("rb") as file:  # by its name torch takes a pickle that is called .safetensors for what it is not
+        tensors, left_out = _tensors(torch.load(file, map_location="cpu", weights_only=True, mmap=False))
     if not tensors:
         raise FileError(_EMPTY)
     tensorfile.write(target, tensors, {})

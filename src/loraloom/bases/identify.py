@@ -17,7 +17,7 @@ def identify(source: str) -> Base:
 
     Raises BaseError where it is none that has a table here, FileError for a damaged file.
     """
-    named = next((base for base in BASES if source.lower() in (base.family, base.title.lower())), None)
+    named = family(source)
     if named is not None:
         return named
     path = Path(source).expanduser()
@@ -32,6 +32,11 @@ def identify(source: str) -> Base:
         titles = ", ".join(base.title for base in BASES)
         raise BaseError(f"{source}: this base has the modules of no family that has a table here ({titles}); name the family instead")
     return found
+
+
+def family(name: str) -> Base | None:
+    """The family of this name: "sdxl", "SD 1.x"."""
+    return next((base for base in BASES if name.lower() in (base.family, base.title.lower())), None)
 
 
 def recognised(path: Path) -> Base | None:

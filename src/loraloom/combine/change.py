@@ -122,6 +122,8 @@ def delta_of(layer: Layer, adapter: Adapter, weights: Weights | None) -> "Tensor
         return adapter.delta(torch.zeros(layer.shape))
     if weights is None:
         raise NotSupported(
-            f"{layer.target}: the change of {adapter.name} depends on the base's own weights; give the base", fields=("base",)
+            f"{layer.target}: the change of {adapter.name} depends on the base's own weights; give the base itself, a folder or a "
+            "checkpoint",
+            fields=("base",),
         )
     return adapter.delta(weights(layer.target).to("cpu", torch.float32).reshape(layer.shape))

@@ -1,18 +1,19 @@
 """File -> LoraFile: recognise the base, match the names, take the tensors."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloom import tensorfile
 from loraloom.adapters import Adapter
-from loraloom.bases import BASES, Base, Target
+from loraloom.bases import Base, Target
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.dialects import folder
 from loraloom.dialects.doubts import doubts
 from loraloom.dialects.matching import Match, match
 from loraloom.dialects.metadata import PEFT_CONFIG
+from loraloom.dialects.placing import nameless
 from loraloom.errors import MatchError, UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
@@ -33,7 +34,7 @@ def read(path: str | Path, base: Base | None = None, *, force: bool = False) -> 
     parts = folder.opened(path)
     metadata = parts[0].header.metadata
     found = detect(ChainMap(*(dict(part.shapes()) for part in parts)) if len(parts) > 1 else parts[0].shapes(), metadata)
-    base, warnings = _choose(path, found, base, force=force)
+    base, warnings = _choose(path, found, base, parts, force=force)
     adapters: dict[Target, Adapter] = {}
     embeddings: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
@@ -110,14 +111,14 @@ def alpha_from(matches: Iterable[Match], metadata: Mapping[str, str]) -> str:
     return f"alpha from the file on {sum(given)} modules; on the others {rest}" if any(given) else rest
 
 
-def _choose(path: Path, found: Detection, base: Base | None, *, force: bool) -> tuple[Base, tuple[str, ...]]:
+def _choose(path: Path, found: Detection, base: Base | None, parts: Sequence[folder.Part], *, force: bool) -> tuple[Base, tuple[str, ...]]:
     """The base to match against, and what is doubtful about it."""
     warnings = tuple(f"{path.name}: {sentence}" for sentence in found.contradictions)
     if base is None:
         own = by_family(found.family) if found.family else None
         if own is None:
-            known = ", ".join(item.title for item in BASES)
-            raise UnknownFormat(f"{_made_for(path, found)}; loraloom knows {known}. Name a base to match by names and shapes")
+            says, fields = nameless(path.name, found, parts)
+            raise UnknownFormat(says, fields=fields)
         return own, warnings
     if found.title == base.title:
         return base, warnings
@@ -125,8 +126,12 @@ def _choose(path: Path, found: Detection, base: Base | None, *, force: bool) -> 
         return base, (*warnings, f"{_made_for(path, found)}; matched with {base.title} by names and shapes")
     mismatch = f"{_made_for(path, found)}; the base is {base.title}{_same_width(found, base)}"
     if not force:
-        raise WrongBase(f"{mismatch}. Use a LoRA for {base.title}, or another base")
+        raise WrongBase(f"{mismatch}. Use a LoRA for {base.title}, or a base of {_family(found)}")
     return base, (*warnings, f"{mismatch}, and this was forced")
+
+
+def _family(found: Detection) -> str:
+    return "the family that it was made for" if found.title == UNKNOWN else found.title
 
 
 def _made_for(path: Path, found: Detection) -> str:

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from loraloom.basefile import BaseFile, open_base
+from loraloom.bases import Base
+from loraloom.bases.identify import family
 from loraloom.bases.tiny.model import folder as tiny_folder
+from loraloom.combine import Weights
 from loraloom.errors import BaseError
 from loraloom.filenames import stem
 from loraloom.generate.opened import Opened
@@ -15,6 +19,13 @@ from loraloom.session.recent import Recent
 from loraloom.settings import Settings
 
 _PIPELINES = 2  # kept at once
+
+
+class Asked(NamedTuple):
+    """A base that was asked for by name. Without weights it says which modules there are, and no more."""
+
+    base: Base
+    weight: Weights | None = None
 
 
 class Bases:
@@ -59,10 +70,14 @@ class Bases:
             yield file or self.open(source).file
 
     @contextmanager
-    def asked(self, base: str | None) -> Iterator[BaseFile | None]:
-        """The weights of a base that a request names; None where it names none."""
+    def asked(self, base: str | None) -> Iterator[Asked | None]:
+        """The base that a request names, with its weights unless the name is that of a family; None where it names none."""
+        named = family(base) if base and base not in EMBEDDED and _here(base) is None else None
+        if named is not None:
+            yield Asked(named)
+            return
         with self.weights(base, opening=True) if base else nullcontext() as found:
-            yield found
+            yield Asked(found.base, found.weight) if found else None
 
 
 def _here(source: str) -> Path | None:

@@ -12,6 +12,7 @@ from loraloom.catalogue.inspecting.modules import held
 from loraloom.catalogue.looking import looking_at
 from loraloom.dialects import folder
 from loraloom.dialects.doubts import doubts
+from loraloom.dialects.placing import nameless
 from loraloom.errors import BaseError
 
 Verdict = Literal["whole", "partly", "not"]
@@ -68,7 +69,8 @@ def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
     own = by_family(found.family) if found.family else None
     against = base or own
     if against is None:
-        raise BaseError(f"{path.name}: {_made_for(found)}; there is no table of its modules here: name a base", fields=("base",))
+        says, fields = nameless(path.name, found, parts)
+        raise BaseError(says, fields=fields)
     files = [held(part, against) for part in parts]
     fitting = [each for each in files if not each.problem]
     unused = [unused for each in fitting for unused in each.unused]
