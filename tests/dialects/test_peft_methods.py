@@ -216,7 +216,7 @@ def test_diffusers_metadata_counts_as_the_config_does(tmp_path):
 
 def test_no_naming_can_hold_what_began_inside_of_the_base(clean, tmp_path):
     made(copy.deepcopy(clean), peft.LoraConfig(r=2, target_modules=TARGETS, init_lora_weights="pissa"), tmp_path / "in")
-    with pytest.raises(DialectCannotHold, match="extract with the base"):
+    with pytest.raises(DialectCannotHold, match="`loraloom extract` reads them from the base"):
         write(read(tmp_path / "in" / WEIGHTS, NANO), tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

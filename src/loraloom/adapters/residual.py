@@ -26,7 +26,10 @@ class Residual(LoRA):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"linear"})
     reads_weight: ClassVar[bool] = True
-    unwritable: ClassVar[str] = "changes that begin inside the base's own weights; extract with the base gives the LoRA that it is"
+    unwritable: ClassVar[str] = (
+        "changes that begin inside the base's own weights, which are not in the file; `loraloom extract` reads them from the base and "
+        "writes the same change as a LoRA"
+    )
 
     first_down: "Tensor | None" = field(default=None, kw_only=True)  # down₀ [rank, in], where it was worked out for one weight
     first_up: "Tensor | None" = field(default=None, kw_only=True)  # up₀ [out, rank]

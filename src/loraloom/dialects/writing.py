@@ -54,7 +54,7 @@ def spelled(dialect: Dialect, adapters: Mapping[Target, Adapter], base: Base) ->
     """The adapters' tensors under the dialect's names, before they are cast; raises DialectCannotHold."""
     for target, adapter in adapters.items():
         if adapter.unwritable:
-            raise DialectCannotHold(f"{target}: {adapter.name} has {adapter.unwritable}", fields=("base",))
+            raise DialectCannotHold(f"{target}: {adapter.name} has {adapter.unwritable}")
     return {
         key: tensor
         for target, adapter in adapters.items()
