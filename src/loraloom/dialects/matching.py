@@ -94,7 +94,9 @@ def match(header: Header, base: Base, component: str | None = None) -> Match:
     repeated: dict[str, str] = {}
     for target, named_keys in groups.items():
         dialect = named_by[target]
-        keys, copies, rest = once(named_keys, names, dialect.spell(base.by_target[target], base), dialect.separator)
+        is_once = len({*named_keys.values()}) == len(named_keys)  # spelling a module takes as long as looking it up
+        prefixes = () if is_once else dialect.spell(base.by_target[target], base)
+        keys, copies, rest = once(named_keys, names, prefixes, dialect.separator)
         unknown += (f"{key}: {target} is named more than once" for key in rest)
         spelled = {suffix: names.of_key(key) for key, suffix in keys.items()}
         found = _fit(header, base, dialect, target, keys, spelled)
