@@ -47,7 +47,7 @@ def change(document: tomlkit.TOMLDocument, changes: Mapping[str, Any]) -> None:
 def changing(path: Path) -> Iterator[Path]:
     """The file itself, where a link leads, for the block alone: all that read it, change it and write it again take turns, in every
     thread and process. Raises WriteFailed if the turn does not come."""
-    from filelock import FileLock, Timeout  # a fifth of what the command line takes to start, and few commands change settings
+    from filelock import FileLock, Timeout  # takes tens of milliseconds to import, and few commands change settings
 
     path = path.resolve()
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_TURN_SECONDS, mode=0o600)

@@ -145,7 +145,7 @@ class Jobs:
         for work in waiting:
             if isinstance(work, Task):
                 self._end(work, "interrupted")
-            else:
+            elif work.answer.set_running_or_notify_cancel():
                 work.answer.set_exception(_leaving())
         for task in [task for task in self.all() if task.state == "running"]:
             threading.Thread(target=self._hurry, args=(task,), daemon=True).start()

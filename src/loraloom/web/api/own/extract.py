@@ -14,9 +14,9 @@ from loraloom.web.api.own.routes import BUSY, MISSING, TAKEN
 from loraloom.web.api.own.routes import router as _router
 from loraloom.web.extraction import ExtractTask
 from loraloom.web.service import Here
+from loraloom.web.waiting import waited_for
 
 router = _router("extract")
-_LOOK_SECONDS = 0.25  # whether the one who asked is still there
 
 
 @router.get("/extract", summary="Where a new file can go, and how its tensors can be named")
@@ -39,11 +39,13 @@ async def get_curve(service: Here, request: CombineRequest, connection: Request)
     """Nothing is written, and the request's own rank or error does not count. The errors follow from the singular values of the mix,
     so all ranks together take as long as one."""
     left = threading.Event()
-    future = asyncio.wrap_future(await asyncio.to_thread(service.curve, request, left))
-    while not (await asyncio.wait({future}, timeout=_LOOK_SECONDS))[0]:
-        if await connection.is_disconnected():
-            left.set()
-    return future.result()
+    future = await asyncio.to_thread(service.curve, request, left)
+
+    def leave() -> None:
+        left.set()  # for one that is being made
+        future.cancel()  # for one that waits behind a job
+
+    return await waited_for(future, connection, leave)
 
 
 @router.get("/extract/{id}", responses=MISSING, summary="The report of an extraction that is done")
