@@ -37,6 +37,7 @@ LAYERS = {
     "bases": 1,
     "prompts": 1,
     "atomic": 0,
+    "bounds": 0,
     "errors": 0,
     "schedule": 0,
     "strength": 0,

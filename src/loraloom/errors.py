@@ -32,6 +32,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+_NAME = 1000  # characters; longer text is no name
+
 
 class LoraError(Exception):
     """Base of all errors that loraloom raises on purpose. The text is complete: show it as it is.
@@ -154,7 +156,9 @@ class Interrupted(LoraError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "a" or "b"?` for the nearest known names, or nothing."""
+    """`; did you mean "a" or "b"?` for the nearest known names, or nothing. A text that is too long for a name is near none."""
+    if len(name) > _NAME:
+        return ""
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.6)
     quoted = " or ".join(f'"{by_lower[candidate]}"' for candidate in near)

@@ -1,6 +1,7 @@
 """Settings: what a person sets once. From the environment (`LORALOOM_*`), else a TOML file, else the defaults below."""
 
 import os
+import reprlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from loraloom.bounds import storable
 from loraloom.errors import SettingsError, suggestion
 from loraloom.settingsfile import change, changing, read_document, settings_file, write_document
 
@@ -24,10 +26,18 @@ class Values(BaseModel):
     follow_links: bool = False  # links in those folders may lead out of them, to other drives
     default_strength: float = Field(default=1.0, allow_inf_nan=False, ge=-1e6, le=1e6)  # of a tag without a number
     output_folder: Path = Path("outputs")
-    base: str = Field(default="tiny", min_length=1)
+    base: str = Field(default="tiny", min_length=1, max_length=4096)
     loader: Literal["auto", "native", "diffusers"] = "auto"  # who runs LoRAs; auto: the native engine where it knows the base
-    auto_apply_triggers: int = Field(default=0, ge=-1)  # trigger words given to a prompt unasked: none, the first so many, -1 all
+    auto_apply_triggers: int = Field(default=0, ge=-1, le=1000)  # trigger words given to a prompt unasked: none, the first so many, -1 all
     library_index: Path = Field(default_factory=lambda: user_cache_path("loraloom") / "library.sqlite")  # what is known of LoRA files
+
+    @field_validator("lora_folders", "model_folders", "output_folder", "base", "library_index")
+    @classmethod
+    def _storable(cls, value: str | Path | tuple[Path, ...]) -> str | Path | tuple[Path, ...]:
+        """No system takes U+0000 in a name, and TOML is Unicode."""
+        for name in value if isinstance(value, tuple) else [value]:
+            storable(str(name))
+        return value
 
     @field_validator("lora_folders", "model_folders", mode="before")
     @classmethod
@@ -126,6 +136,10 @@ def _present(folder: Path) -> tuple[Path, ...]:
     return (folder,) if folder.is_dir() else ()
 
 
+_SHORT = reprlib.Repr()  # of a value that may be a stranger's: long or deep
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
 def explain(error: ValidationError, known: Any = ()) -> str:
     """One line for each mistake: which option, what is wrong with it, and what was given; for people, not programmers."""
     return "\n".join(_line(detail, known) for detail in error.errors(include_url=False))
@@ -136,5 +150,5 @@ def _line(detail: Any, known: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"there is no option {name!r}{suggestion(name, known) or '; there are ' + ', '.join(known) if known else ''}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    given = "" if detail["type"] in ("missing", "value_error") else f", not {detail['input']!r}"
+    given = "" if detail["type"] in ("missing", "value_error") else f", not {_SHORT.repr(detail['input'])}"
     return f"{name}: {message}{given}" if name else message

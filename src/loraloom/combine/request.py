@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loraloom.adapters import MAX_RANK
+from loraloom.bounds import Name, Words
 from loraloom.combine.goal import Goal
 from loraloom.errors import SettingsError
 from loraloom.settings import explain
@@ -23,8 +24,8 @@ class Sized(BaseModel):
     max_rank: Rank | None = None  # with an error or an energy: no rank above this
     type: Literal["lora", "lokr", "full"] | None = None  # of every adapter; None: lora, or full where an exact lora would be no thinner
     factor: int | None = Field(default=None, ge=-1, le=MAX_RANK)  # of a lokr: how large w1 may be, -1 near the square root; None: best
-    dialect: str = "kohya"
-    tool: str | None = Field(default=None, min_length=1, max_length=64)  # a program that reads it: its own naming instead of `dialect`
+    dialect: Name = "kohya"
+    tool: Name | None = None  # a program that reads it: its own naming instead of `dialect`
     dtype: Literal["fp16", "bf16", "fp32"] | None = None  # None: fp32 where it is exact, else fp16
 
     @model_validator(mode="after")
@@ -52,10 +53,14 @@ class CombineRequest(Sized):
     """A mix, or what turns `base` into `tuned`, that becomes one network. The difference of two checkpoints needs a rank, an error or an
     energy, as no exact LoRA of it is small; or the type `full`."""
 
-    mix: str = Field(default="", max_length=100_000)  # as a prompt writes it: tags alone
-    tuned: str | None = Field(default=None, min_length=1)  # instead of a mix: the base after training, a folder or a checkpoint
-    components: tuple[str, ...] | None = Field(default=None, min_length=1)  # None: all
-    base: str | None = Field(default=None, min_length=1)  # of `tuned`; in a mix for types whose change depends on its weights
+    mix: Words = ""  # as a prompt writes it: tags alone
+    tuned: str | None = Field(
+        default=None, min_length=1, max_length=4096
+    )  # instead of a mix: the base after training, a folder or a checkpoint
+    components: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=100)  # None: all
+    base: str | None = Field(
+        default=None, min_length=1, max_length=4096
+    )  # of `tuned`; in a mix for types whose change depends on its weights
     flatten: bool = False  # take the mean of strengths that change by step
     steps: int | None = Field(default=None, ge=1, le=1000)  # of the run that the mean is of; None: the base's usual number
 
@@ -82,7 +87,7 @@ class CombineRequest(Sized):
 class ResizeRequest(Sized):
     """One network at a smaller size. Its dtype stays what it was where none is given."""
 
-    base: str | None = Field(default=None, min_length=1)  # for types whose change depends on the base's weights
+    base: Name | None = None  # for types whose change depends on the base's weights
 
     @model_validator(mode="after")
     def _a_size(self) -> Self:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from loraloom.bounds import Name, Text, Words
 from loraloom.errors import SettingsError, suggestion
 from loraloom.generate.samplers import SAMPLERS, called
 from loraloom.prompts import LoraTag
@@ -42,16 +43,14 @@ class Drawing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    negative_prompt: str = Field(default="", max_length=100_000)
+    negative_prompt: Words = ""
     seed: Annotated[int | None, AfterValidator(_random)] = Field(default=None, ge=-1, le=MAX_SEED)  # None or -1: a random one
     steps: int | None = Field(default=None, ge=1, le=1000)
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     width: Side | None = None  # pixels
     height: Side | None = None  # pixels
-    sampler: str | None = None  # a name of SAMPLERS; None: what the base comes with
-    base: str | None = Field(
-        default=None, min_length=1
-    )  # "tiny", "nano", a folder, a checkpoint file, owner/name on the hub; None: the setting
+    sampler: Name | None = None  # a name of SAMPLERS; None: what the base comes with
+    base: Name | None = None  # "tiny", "nano", a folder, a checkpoint file, owner/name on the hub; None: the setting
     mode: Literal["auto", "merge", "branch"] = "auto"
     loader: Literal["auto", "native", "diffusers"] | None = None  # who runs the LoRAs; None: the setting
     force: bool = False  # run LoRAs of another family where shapes fit
@@ -78,7 +77,7 @@ class Drawing(BaseModel):
 class ImageRequest(Drawing):
     """One prompt, one picture or several: picture i has the seed `seed + i` and equals the one drawn alone with that seed."""
 
-    prompt: str = Field(max_length=100_000)
+    prompt: Words
     pictures: int = Field(default=1, ge=1, le=1000)
     image: Encoded | None = None  # what to begin with instead of noise; without width and height its size counts
     mask: Encoded | None = None  # what of `image` is drawn anew: white is, black stays
@@ -96,8 +95,8 @@ class Column(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label: str = Field(max_length=1000)
-    tags: str = Field(default="", max_length=100_000)
+    label: Annotated[Text, Field(max_length=1000)]
+    tags: Words = ""
 
 
 class GridRequest(Drawing):
@@ -106,8 +105,8 @@ class GridRequest(Drawing):
     Every cell is what an ImageRequest with the cell's prompt and this seed draws.
     """
 
-    prompts: tuple[Annotated[str, Field(max_length=100_000)], ...] = Field(min_length=1)
-    loras: tuple[str, ...] = ()  # names as in a tag
+    prompts: tuple[Words, ...] = Field(min_length=1)
+    loras: tuple[Name, ...] = ()  # names as in a tag
     strengths: tuple[Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)], ...] = (0.5, 1.0)
     columns: tuple[Column, ...] = ()
 

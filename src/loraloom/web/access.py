@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from starlette.types import Scope
+
 from loraloom.errors import SettingsError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-COOKIE = "loraloom_session"
+_COOKIES = 16  # of one name that are looked at: browsers send those of longer paths first
 _LOGINS = 256  # kept at once; the oldest goes first
 _LOGIN_SECONDS = 30 * 24 * 3600
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -66,17 +68,6 @@ class Access:
         right_password = hmac.compare_digest(_digest(password), _digest(self.password))
         return right_user & right_password
 
-    def knows_basic(self, header: str) -> bool:
-        """Whether an Authorization header carries the credentials."""
-        scheme, _, encoded = header.partition(" ")
-        if scheme.lower() != "basic":
-            return False
-        try:
-            user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, ValueError):
-            return False
-        return bool(colon) and self.knows(user, password)
-
     def allows_host(self, header: str) -> bool:
         """Whether a Host header names this server; anything else is a name that was rebound to its address."""
         found = _HOST.fullmatch(header)
@@ -105,6 +96,32 @@ class Logins:
 
     def knows(self, token: str) -> bool:
         return self._until.get(token, 0.0) > time.monotonic()
+
+
+def cookie_name(scope: Scope) -> str:
+    """Of this server's own: browsers keep the cookies of all ports of a host together, and another loraloom may be one of them."""
+    port = scope["server"][1] if scope.get("server") else None
+    return f"loraloom_session_{port or 0}"
+
+
+def cookies(headers: Iterable[str], name: str) -> tuple[str, ...]:
+    """The values of the cookies of this name. Those of other programs are passed over, whatever they are."""
+    pairs = [pair.partition("=") for header in headers for pair in header.split(";")]
+    return tuple(value.strip().strip('"') for found, _, value in pairs if found.strip() == name)[:_COOKIES]
+
+
+def basic(header: str) -> tuple[tuple[str, str], ...]:
+    """User and password of an Authorization header, as UTF-8 and as Latin-1, as clients write either; empty for any other header."""
+    scheme, _, encoded = header.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return ()
+    try:
+        content = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return ()
+    texts = dict.fromkeys(content.decode(encoding, errors="replace") for encoding in ("utf-8", "latin-1"))
+    pairs = [text.partition(":") for text in texts]
+    return tuple((user, password) for user, colon, password in pairs if colon)
 
 
 def _credentials(auth: str | None) -> tuple[str | None, str | None]:

@@ -60,10 +60,17 @@ def refusal(
     status: int, error: str, detail: str, *, hint: str = "", mistake: Mistake | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The answer for an error, in the WebUI's form."""
-    detail = detail.encode(errors="backslashreplace").decode()  # halves of characters, which JSON can hold and UTF-8 cannot
+    detail = _shown(detail)
+    if mistake:
+        mistake = mistake.model_copy(update={"message": _shown(mistake.message)})
     answer = ErrorAnswer(error=error, detail=detail, errors=detail, hint=hint, mistake=mistake)
     hang_up = {"Connection": "close"} if status == 413 else {}  # instead of reading on
     return JSONResponse(answer.model_dump(mode="json"), status, {**(headers or {}), **hang_up})
+
+
+def _shown(text: str) -> str:
+    """With halves of characters, which JSON can hold and UTF-8 cannot, as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def explain_errors(app: FastAPI) -> None:

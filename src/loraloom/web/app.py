@@ -49,7 +49,7 @@ def create_app(service: Service, static: Path = STATIC) -> FastAPI:
         app.include_router(router)
     add_page(app, static)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.BODY)  # of bodies that do not tell their length
-    app.add_middleware(Guard, access=service.access, logins=service.logins)
+    app.add_middleware(Guard, entry=service.entry)
     if service.access.origins:
         app.add_middleware(
             CORSMiddleware,

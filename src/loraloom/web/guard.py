@@ -3,30 +3,31 @@
 Plain ASGI, so that nothing is mounted behind its back. What it lets pass without credentials is OPEN, and nothing else.
 """
 
-import asyncio
-from http.cookies import CookieError, SimpleCookie
-
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loraloom.web import limits
-from loraloom.web.access import COOKIE, Access, Logins
+from loraloom.web.access import Access
 from loraloom.web.answers import refusal
+from loraloom.web.entry import Entry
 from loraloom.web.headers import HEADERS
 
 OPEN = frozenset({*((method, f"/api/v1/{path}") for method in ("GET", "HEAD") for path in ("health", "ready")), ("POST", "/login")})
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 # Makes a browser ask for credentials; not where our own page fetches something: it has a form for that.
 _BASIC = {"WWW-Authenticate": 'Basic realm="loraloom", charset="UTF-8"'}
-_WRONG_SECONDS = 0.5  # before a wrong password is answered
 
 
 class Guard:
     """ASGI middleware: what is not allowed does not reach `app`."""
 
-    def __init__(self, app: ASGIApp, access: Access, logins: Logins) -> None:
-        self._app, self._access, self._logins = app, access, logins
+    def __init__(self, app: ASGIApp, entry: Entry) -> None:
+        self._app, self._entry = app, entry
+
+    @property
+    def _access(self) -> Access:
+        return self._entry.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -68,27 +69,10 @@ class Guard:
         """The answer to a request without the credentials that it needs."""
         if not self._access.closed or (scope["method"], scope["path"]) in OPEN:
             return None
-        headers = Headers(scope=scope)
-        given = headers.get("authorization")
-        if self._logins.knows(_cookie(headers)) or (given and self._access.knows_basic(given)):
-            return None
-        if given:
-            await asyncio.sleep(_WRONG_SECONDS)
-        return refusal(
-            401,
-            "Unauthorized",
-            "wrong user or password" if given else "this server needs a user and a password",
-            hint="HTTP Basic credentials, or POST /login",
-            headers=None if headers.get("sec-fetch-dest") == "empty" else _BASIC,
-        )
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+        refused = await self._entry.unknown(scope)
+        if refused and refused.status_code == 401 and Headers(scope=scope).get("sec-fetch-dest") != "empty":
+            refused.headers.update(_BASIC)
+        return refused
 
 
 def _with_headers(send: Send) -> Send:

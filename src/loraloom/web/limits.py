@@ -5,6 +5,11 @@ from loraloom.errors import SettingsError
 from loraloom.generate.request import ImageRequest
 
 BODY = 64 * 2**20  # bytes
+HEAD_SECONDS = 20.0  # that the headers of a request may take
+BODY_SECONDS = 30.0  # that its body may take, and a second more for each
+BODY_RATE = 4096  # bytes
+WRITE_SECONDS = 60.0  # in which a client takes nothing of its answer
+CONNECTIONS = 512  # at once; most systems let a process have 1,024 files open
 PROMPT = 20_000  # characters
 PIXELS = 2048 * 2048  # of a picture
 STEPS = 500

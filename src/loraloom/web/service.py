@@ -18,11 +18,12 @@ from loraloom.prompts import parse_lenient
 from loraloom.session import Session
 from loraloom.settings import Settings
 from loraloom.web import limits
-from loraloom.web.access import Access, Logins
+from loraloom.web.access import Access
 from loraloom.web.answers import WrongRequest
 from loraloom.web.bases import KnownBase, find_base
 from loraloom.web.curves import Curves
 from loraloom.web.drawing import Asked, DrawTask, Part
+from loraloom.web.entry import Entry
 from loraloom.web.extraction import ExtractTask
 from loraloom.web.feed import NETWORKS, Feed
 from loraloom.web.held import Held
@@ -54,7 +55,7 @@ class Service:
     graceful_seconds: float = limits.GRACEFUL_SECONDS  # that a running job has to finish when the server stops
 
     def __post_init__(self) -> None:
-        self.logins, self.feed = Logins(), Feed()
+        self.entry, self.feed = Entry(self.access), Feed()
         self.front = self.open_session()
         self.held, self._changing = Held(), Lock()
         self.jobs = Jobs(self.open_session, self.held, graceful_seconds=self.graceful_seconds)

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from loraloom.errors import SettingsError
+from loraloom.web.connection import Connection
 from loraloom.web.service import Service
 
 _ANSWER_SECONDS = 1  # that an answer has left when its job is over and the server stops
@@ -24,7 +25,7 @@ class Server(uvicorn.Server):
         service: Service = app.state.service
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="on",
             log_level="warning",

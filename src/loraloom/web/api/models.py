@@ -29,6 +29,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from loraloom.bounds import Text
 from loraloom.combine import CombineRequest
 from loraloom.extracting import Row
 from loraloom.generate.request import ImageRequest
@@ -164,7 +165,7 @@ class ExtractRequest(CombineRequest):
     """A mix that becomes one file of the library. `base` is a name of those that the server offers."""
 
     name: NetworkName  # of the file, without its ending
-    folder: str | None = Field(default=None, max_length=64)  # the id or name of one; None: the first
+    folder: Annotated[Text, Field(max_length=64)] | None = None  # the id or name of one; None: the first
     overwrite: bool = False  # a file that has this name there
 
 

@@ -5,6 +5,7 @@ import base64
 from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 
+from loraloom.bounds import Real, Text, Whole
 from loraloom.errors import SettingsError
 from loraloom.generate.source import decode
 from loraloom.web import limits
@@ -19,12 +20,12 @@ _PICTURES = 64
 class Enlarging(BaseModel):
     """What the WebUI's clients send for one picture or several; faces and second upscalers are left out."""
 
-    resize_mode: int | None = 0  # 0: by a factor, 1: to a size
-    upscaling_resize: float | None = 2
-    upscaling_resize_w: int | None = 512
-    upscaling_resize_h: int | None = 512
+    resize_mode: Whole | None = 0  # 0: by a factor, 1: to a size
+    upscaling_resize: Real | None = 2
+    upscaling_resize_w: Whole | None = 512
+    upscaling_resize_h: Whole | None = 512
     upscaling_crop: bool | None = True
-    upscaler_1: str | None = "None"
+    upscaler_1: Text | None = "None"
 
 
 class OnePicture(Enlarging):
@@ -33,7 +34,7 @@ class OnePicture(Enlarging):
 
 class NamedPicture(BaseModel):
     data: str
-    name: str = ""
+    name: Text = ""
 
 
 class SeveralPictures(Enlarging):
