@@ -1,6 +1,7 @@
 """Every field of every request has bounds: numbers and texts that a receiver cannot hold are 422 with the field, never a bug."""
 
 import json
+import re
 
 import pytest
 from test_security import _small
@@ -57,7 +58,7 @@ def test_what_nobody_can_hold_is_refused_with_its_field(server, path, monkeypatc
             answer = ask(server, path, field, raw)
             assert answer.status_code == 422, (field, raw, answer.text)
             told = ErrorAnswer.model_validate(answer.json())
-            assert field in (told.mistake.field if told.mistake else "", *told.detail.split(": ")), (field, raw, told.detail)
+            assert field in (told.mistake and told.mistake.field, *re.split(r"\W+", told.detail)), (field, raw, told.detail)
             asked += 1
     assert asked >= 8
     assert not (tmp_path / "settings.toml").exists()

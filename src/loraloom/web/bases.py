@@ -59,7 +59,7 @@ def find_base(settings: Settings, name: str | None) -> KnownBase:
         if name.strip().lower() in base.spellings:
             return base
     names = [base.name for base in bases]
-    raise NotFound(f'no base named "{name[:200]}"{suggestion(name[:200], names)}; there are {", ".join(names)}', fields=("base",))
+    raise NotFound(f'no base named "{name[:200]}"{suggestion(name[:200], names)}; there are {", ".join(names)}')
 
 
 def _name(source: str) -> str:
