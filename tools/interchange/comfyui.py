@@ -6,12 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from loraloom.bases import Base, Layer
+from loraloom.bases import Base, Layer, Target
 from tools.interchange import maths
 from tools.interchange.maths import Own
 from tools.interchange.peer import Change, Place, Reenacted, flat, original
 
 _TEXT = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
+_PROJECTION = Target("text_encoder_2", "text_projection")
 
 
 class Forge(Reenacted):
@@ -30,6 +31,8 @@ class Forge(Reenacted):
             second = component == "text_encoder_2"
             yield from (f"lora_te2_{flat(module)}",) if second else (f"lora_te_{flat(module)}", f"lora_te1_{flat(module)}")
             yield f"{component}.{module}"
+        elif layer.target == _PROJECTION:
+            yield "lora_te2_text_projection"
 
     def change(self, own: Own, place: Place, strength: float) -> Change | None:
         bias = strength * own["diff_b"] if "diff_b" in own else None
