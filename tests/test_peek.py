@@ -54,7 +54,7 @@ def test_equal_entries_are_one_layout_and_others_are_not(tmp_path):
     ("content", "kind", "message"),
     [
         (b"", NotSafetensors, "the file is empty"),
-        (b"PK\3\4" + b"\0" * 40, NotSafetensors, "ZIP archive"),
+        (b"PK\3\4" + b"\0" * 40, NotSafetensors, "pickle"),
         (struct.pack("<Q", 2**40) + b"{}", LimitExceeded, "the header claims"),
         (struct.pack("<Q", 500) + b"{}", NotSafetensors, "cut short"),
         (struct.pack("<Q", 27) + b'{"__metadata__":{"a":1,}, {}', NotSafetensors, "not what safetensors defines"),

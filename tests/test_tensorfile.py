@@ -108,7 +108,7 @@ def test_a_header_that_lies_is_refused(tmp_path, header, error):
         (b"version https://git-lfs.github.com/spec/v1\noid", NotSafetensors, "git lfs pull"),
         (b"GGUF\3\0\0\0", NotSafetensors, "GGUF"),
         (b"\x08\x07\x12\x07pytorch", NotSafetensors, "ONNX"),
-        (b"PK\3\4" + b"\0" * 26 + b"lora.safetensors", NotSafetensors, "ZIP archive"),
+        (b"PK\3\4" + b"\0" * 22 + b"\x10\0\0\0lora.safetensors", NotSafetensors, "ZIP archive"),
         (b"7z\xbc\xaf\x27\x1c", NotSafetensors, "7z archive"),
         (b"\x1f\x8b\x08", NotSafetensors, "gzip archive"),
         (b"Rar!\x1a\7", NotSafetensors, "RAR archive"),

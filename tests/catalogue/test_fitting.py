@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from loraloom import dialects
 from loraloom.bases import NANO, NANOXL, SD1, SDXL
 from loraloom.catalogue.inspecting import fit
-from loraloom.errors import BaseError, MatchError
+from loraloom.errors import BadTensor, BaseError, MatchError
 from loraloom.tensorfile import Header
 
 K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -107,3 +107,57 @@ def test_a_file_with_one_text_encoder_of_two_covers_one(make_lora, tmp_path):
         ("text_encoder", True),
         ("text_encoder_2", False),
     ]
+
+
+def broken(tmp_path, **values):
+    """A LoRA on two modules of nano; of the first, tensors are filled with these values by suffix."""
+    layers = [layer for layer in NANO.layers if layer.kind == "linear" and layer.attention and not layer.place.is_text][:2]
+    tensors = {}
+    for number, layer in enumerate(layers):
+        prefix = f"lora_unet_{layer.target.module.replace('.', '_')}"
+        own = {
+            "lora_down.weight": torch.ones(2, layer.shape[1]),
+            "lora_up.weight": torch.ones(layer.shape[0], 2),
+            "alpha": torch.tensor(2.0),
+        }
+        if not number:
+            for name, value in values.items():
+                own[name.replace("__", ".")].view(-1)[0 if value else slice(None)] = value
+        tensors |= {f"{prefix}.{suffix}": tensor for suffix, tensor in own.items()}
+    save_file(tensors, tmp_path / "x.safetensors")
+    return tmp_path / "x.safetensors"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_does_not_fit_and_is_named(tmp_path, value):
+    path = broken(tmp_path, alpha=value)
+    found = fit(path, NANO)
+    assert (found.verdict, found.reason.partition(" ")[0].rpartition(".")[2]) == ("not", "alpha")
+    with pytest.raises(BadTensor, match="alpha holds NaN or infinite values"):
+        dialects.read(path, NANO)
+
+
+@pytest.mark.parametrize("suffix", ["lora_down__weight", "lora_up__weight"])
+def test_every_value_is_looked_at_where_that_is_asked_for(tmp_path, suffix):
+    path = broken(tmp_path, **{suffix: float("nan")})
+    assert fit(path, NANO).verdict == "whole"
+    found = fit(path, NANO, deep=True)
+    assert found.verdict == "not"
+    assert f"{suffix.replace('__', '.')} holds NaN" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ()),
+        ({"lora_up__weight": 0.0}, ("1 modules are zero, unet.",)),
+        ({"alpha": 0.0}, ("1 modules are zero, unet.",)),
+        ({"lora_up__weight": 70_000.0}, ("1 tensors hold values beyond float16, up to 7e+04 in ",)),
+    ],
+)
+def test_zeros_and_values_beyond_float16_are_told(tmp_path, changed, told):
+    found = fit(broken(tmp_path, **changed), NANO, deep=True)
+    assert found.verdict == "whole"
+    sentences = [each for each in found.warnings if "matched with" not in each]
+    assert len(sentences) == len(told)
+    assert all(sentence.startswith(begins) for sentence, begins in zip(sentences, told, strict=True))

@@ -24,6 +24,7 @@ def check(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="What fits partly does not fit.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Look at every value too: NaN, all zero, too large for fp16.")] = False,
     lora_folder: options.LoraFolder = None,
     follow_links: options.FollowLinks = False,
     as_json: options.Json = False,
@@ -34,7 +35,7 @@ def check(
     """
     from loraloom.session import Session
 
-    fit = Session(lora_folders=lora_folder or (), follow_links=follow_links).fit(file, base, strict=strict)
+    fit = Session(lora_folders=lora_folder or (), follow_links=follow_links).fit(file, base, strict=strict, deep=deep)
     if as_json:
         terminal.out_json(_document(fit))
     else:

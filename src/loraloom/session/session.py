@@ -102,9 +102,10 @@ class Session:
         """All metadata of a file: a stranger's text. Raises FileError, NotFound."""
         return peek(self.locate(name)).metadata
 
-    def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False) -> Fit:
-        """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone."""
-        return inspecting.fit(self.locate(name), identify(base) if base else None, strict=strict)
+    def fit(self, name: str | Path, base: str | None = None, *, strict: bool = False, deep: bool = False) -> Fit:
+        """How much of a file fits a base (a family's name, a folder, a checkpoint), else its own family: by headers alone, and with
+        `deep` by every value."""
+        return inspecting.fit(self.locate(name), identify(base) if base else None, strict=strict, deep=deep)
 
     def convert(
         self,

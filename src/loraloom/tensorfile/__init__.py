@@ -19,7 +19,7 @@ from loraloom.tensorfile.decoding import (
 )
 from loraloom.tensorfile.dtypes import BYTES
 from loraloom.tensorfile.header import Header
-from loraloom.tensorfile.loading import load_tensors, open_tensors, require_finite
+from loraloom.tensorfile.loading import is_usable, load_tensors, open_tensors, require_finite
 from loraloom.tensorfile.opening import is_pickle, opened, readable
 from loraloom.tensorfile.writing import content_hash, encode_header, write
 
@@ -35,6 +35,7 @@ __all__ = [
     "content_hash",
     "encode_header",
     "is_pickle",
+    "is_usable",
     "load_tensors",
     "metadata_of",
     "open_tensors",

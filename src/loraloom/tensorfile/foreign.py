@@ -28,9 +28,11 @@ _ONNX_SAID = "this is an ONNX model, which is made for other programs; get the n
 
 
 def is_pickled(head: bytes) -> bool:
-    """Whether these are the first bytes of what torch saves: a zip with a `data.pkl`, or a pickle of before."""
+    """Whether these are the first bytes of what torch saves: a zip that begins with its `data.pkl`, or a pickle of before. A zip that is cut short counts as one."""
     if head.startswith(b"PK"):
-        return b"data.pkl" in head or b".data/" in head or b"/version" in head
+        length = int.from_bytes(head[26:28], "little")  # of the name of the first file inside
+        first = head[30 : 30 + length]
+        return not length or len(first) < length or first.endswith((b"data.pkl", b"/version", b"byteorder"))
     return _PICKLES.match(head) is not None and head[8:9] != b"{"  # which a safetensors file with a header of 2 to 5 × 256 + 128 bytes has
 
 

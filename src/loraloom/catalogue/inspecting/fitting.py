@@ -9,6 +9,7 @@ from loraloom.bases import Base, Layer
 from loraloom.bases.detect import UNKNOWN, Detection, by_family, detect
 from loraloom.catalogue.inspecting.inspection import Share, Unused
 from loraloom.catalogue.inspecting.modules import held
+from loraloom.catalogue.inspecting.values import values
 from loraloom.catalogue.looking import looking_at
 from loraloom.dialects import folder
 from loraloom.dialects.doubts import doubts
@@ -53,17 +54,18 @@ class Fit:
     warnings: tuple[str, ...]
 
 
-def fit(path: str | Path, base: Base | None = None, *, strict: bool = False) -> Fit:
-    """Against `base`, or the family that the file speaks for. `strict`: what fits partly does not fit.
+def fit(path: str | Path, base: Base | None = None, *, strict: bool = False, deep: bool = False) -> Fit:
+    """Against `base`, or the family that the file speaks for. `strict`: what fits partly does not fit. Alpha and its like are looked at
+    always, with `deep` every value: a file with one that cannot be used does not fit, as nothing draws with it.
 
     Raises FileError subclasses for a file that is no safetensors file, BaseError where no base is given and the file's own has no
     table here.
     """
     with looking_at(Path(path)):
-        return _fit(Path(path), base, strict=strict)
+        return _fit(Path(path), base, strict=strict, deep=deep)
 
 
-def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
+def _fit(path: Path, base: Base | None, *, strict: bool, deep: bool) -> Fit:
     parts = folder.opened(path)
     found = detect({key: shape for part in parts for key, shape in part.shapes().items()}, parts[0].header.metadata)
     own = by_family(found.family) if found.family else None
@@ -75,12 +77,17 @@ def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
     fitting = [each for each in files if not each.problem]
     unused = [unused for each in fitting for unused in each.unused]
     unused += [Unused(key, each.problem) for each in files if each.problem for key in each.header.entries]
+    inside = values(files, deep=deep)
     tensors = sum(len(part.header.entries) for part in parts)
     refused = _refused(found, against)
     verdict: Verdict
     if refused or not fitting:
         likely = "" if found.title in (UNKNOWN, against.title) else f"{_made_for(found)}; the base is {against.title}, and nothing fits: "
         verdict, reason = "not", refused or f"{likely}{files[0].problem}"
+    elif inside.broken:
+        key, why = next(iter(inside.broken.items()))
+        others = f", and {len(inside.broken) - 1} more do" if len(inside.broken) > 1 else ""
+        verdict, reason = "not", f"{key} {why}{others}; `loraloom convert` can leave out the modules that they break"
     else:
         verdict, reason = ("partly", f"{len(unused)} of {tensors} tensors are not used") if unused else ("whole", "")
     applied = frozenset(module.name for each in fitting for module in each.modules)
@@ -100,6 +107,7 @@ def _fit(path: Path, base: Base | None, *, strict: bool) -> Fit:
         warnings=(
             *found.contradictions,
             *(() if found.title == against.title else (f"matched with {against.title} by names and shapes",)),
+            *inside.doubts,
             *doubts([(each.header, each.match) for each in fitting if each.match]),
         ),
     )
