@@ -28,7 +28,10 @@ _ONNX_SAID = "this is an ONNX model, which is made for other programs; get the n
 
 
 def is_pickled(head: bytes) -> bool:
-    """Whether these are the first bytes of what torch saves: a zip that begins with its `data.pkl`, or a pickle of before. A zip that is cut short counts as one."""
+    """Whether these are the first bytes of what torch saves: a zip that begins with its `data.pkl`, or a pickle of before.
+
+    A zip that is cut short counts as one.
+    """
     if head.startswith(b"PK"):
         length = int.from_bytes(head[26:28], "little")  # of the name of the first file inside
         first = head[30 : 30 + length]
