@@ -98,7 +98,7 @@ def test_a_plot_has_every_module_and_is_a_whole_file_or_none(tmp_path):
     draw_modules(tmp_path / "new" / "x.png", modules, errors, [(32, 8)] * len(modules), "mixed")
     assert Image.open(tmp_path / "new" / "x.png").size == (1210, 660)
     (tmp_path / "file").touch()
-    with pytest.raises(WriteFailed, match="the plot could not be written"):
+    with pytest.raises(WriteFailed, match="is there and is no folder"):
         draw_modules(tmp_path / "file" / "x.png", modules, errors, [(32, 8)] * len(modules), "mixed")
 
 
