@@ -41,7 +41,7 @@ demo: $(READY)
 		--seed 7 --output $(DEMO) --overwrite
 	@echo "==> $(DEMO) is yours to look at. Next:"
 	@echo "    $(BIN)/loraloom generate 'octopus, zvz <lora:delft:0.8>' --pictures 4"
-	@echo "    $(BIN)/loraloom train examples/delft --trigger zvz --output loras/mine.safetensors"
+	@echo "    $(BIN)/loraloom example && $(BIN)/loraloom train examples/delft --trigger zvz --output mine"
 	@echo "    $(BIN)/loraloom list"
 
 test: $(READY) lint types page-check

@@ -41,6 +41,7 @@ LAYERS = {
     "errors": 0,
     "schedule": 0,
     "strength": 0,
+    "examples": 0,
     "filenames": 0,
     "newfile": 0,
     "undo": 0,

@@ -1,6 +1,7 @@
 """Make the LoRAs that are shipped: `python -m tools.loras pictures|train|previews [--work build/tiny]`.
 
-`pictures` draws the training sets: examples/delft is shipped, the others stay in the work folder. `train` runs the project's
+`pictures` draws the training sets: that of delft is shipped in the package (assets/examples), the others
+stay in the work folder. `train` runs the project's
 own trainer on them and writes src/loraloom/assets/loras/tiny/NAME.safetensors; `previews` draws what the catalogue shows.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from loraloom import ImageRequest, Session
+from loraloom.examples import example_sets
 from loraloom.train.config import TrainConfig
 from tools.loras.bobbin import SET
 from tools.loras.styles import DELFT, STYLES, Style
@@ -32,7 +34,7 @@ PREVIEWS = {
 
 
 def folder(name: str, work: Path) -> Path:
-    return ROOT / "examples" / name if name == DELFT.name else work / "loras" / name
+    return example_sets() / name if name == DELFT.name else work / "loras" / name
 
 
 def style_pictures(style: Style, work: Path) -> Iterator[tuple[str, str, np.ndarray]]:

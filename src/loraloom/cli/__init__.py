@@ -24,6 +24,7 @@ from loraloom.cli import terminal
 from loraloom.cli.check import check
 from loraloom.cli.convert import convert
 from loraloom.cli.edit import edit
+from loraloom.cli.example import example
 from loraloom.cli.extract import extract
 from loraloom.cli.generate import generate
 from loraloom.cli.grid import grid
@@ -86,6 +87,7 @@ app.command()(inspect)
 app.command()(check)
 app.command()(convert)
 app.command()(edit)
+app.command()(example)
 app.command()(extract)
 app.command()(resize)
 # So that -1 is a value, not an option.

@@ -1,0 +1,43 @@
+"""The example pictures that come with the program: training sets, each a folder of pictures with captions."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from loraloom.atomic import replacing
+from loraloom.errors import WriteFailed
+
+
+def example_sets() -> Path:
+    """The folder of the sets in the package."""
+    return Path(str(files("loraloom"))) / "assets" / "examples"
+
+
+def put_examples(folder: Path) -> tuple[Path, ...]:
+    """Copies every set into `folder`, which is made; returns the sets' folders there. Files that are there already stay, if they are
+    the same. Raises WriteFailed for one that is another, before anything is written, and where the disk says no."""
+    pairs = list(_pairs(folder))
+    if taken := [target for source, target in pairs if target.exists() and target.read_bytes() != source.read_bytes()]:
+        raise WriteFailed(f"{taken[0]} is there already and was not touched; give another folder: loraloom example FOLDER")
+    for source, target in pairs:
+        if not target.exists():
+            _copy(source, target)
+    return tuple(dict.fromkeys(target.parent for _, target in pairs))
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
+    for chosen in sorted(path for path in example_sets().iterdir() if path.is_dir()):
+        yield from ((path, folder / chosen.name / path.name) for path in sorted(chosen.iterdir()) if path.suffix in (".png", ".txt"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{target.parent}: this folder could not be made: {error.strerror or error}") from error
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
