@@ -43,6 +43,7 @@ LAYERS = {
     "strength": 0,
     "examples": 0,
     "filenames": 0,
+    "home": 0,
     "newfile": 0,
     "undo": 0,
     "settings": 0,

@@ -21,12 +21,13 @@ from loraloom.dialects import folder as peft_folder
 from loraloom.dialects import readers
 from loraloom.dialects.base import Dialect
 from loraloom.dialects.metadata import resized
-from loraloom.dialects.publishing import DTYPES, publish, require_dtype
+from loraloom.dialects.publishing import DTYPES, publish
 from loraloom.dialects.writing import spelled
 from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import is_pickle
+from loraloom.tensorfile.dtypes import named_dtype
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def convert(
     if tool is not None and dialect is not None:
         raise SettingsError(f"for {tool} in {dialect} naming: give one of the two; the program's own naming is taken", fields=("dialect",))
     named = readers.naming(tool, dialect or "kohya")
-    require_dtype(dtype)
+    dtype = named_dtype(dtype)
     if goal.type is None and not goal.exact and tool is None and not plain:
         raise SettingsError(
             f"{goal.words}: of which type? `convert` loses something only for another type; `resize` makes a network smaller"

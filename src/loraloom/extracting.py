@@ -142,13 +142,15 @@ def extract_difference(
     As `extract`; raises what `difference` raises. What the dialect cannot hold ends it at once, not after the last module.
     """
     base, kind = before.base, naming(request.tool, request.dialect)
+    names = request.components
     if base is after.base:
-        _components(base, output, request, overwrite)
+        meant = _components(base, output, request, overwrite)
+        names = None if names is None else meant
 
     def check(module: Module) -> None:
         kind.write_tensors(module.adapter, base.by_target[module.target], base)
 
-    found = difference(before, after, _goal(request), components=request.components, check=check, on_module=on_module)
+    found = difference(before, after, _goal(request), components=names, check=check, on_module=on_module)
     return _written(found, base, output, request, _dtype(request), found.notes, of_difference(before, after), overwrite=overwrite)
 
 
@@ -175,9 +177,7 @@ def resize(
 def _components(base: Base, output: Path, request: CombineRequest, overwrite: bool) -> tuple[str, ...]:
     """Those of the request, or all. What can be known to be wrong before the work begins is raised here."""
     naming(request.tool, request.dialect)
-    names = base.components if request.components is None else request.components
-    if unknown := [name for name in names if name not in base.components]:
-        raise SettingsError(f"{base.title} has no component {unknown[0]!r}; there are {', '.join(base.components)}")
+    names = base.components if request.components is None else base.named(request.components)
     refuse_existing(output, overwrite=overwrite)
     return names
 

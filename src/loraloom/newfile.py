@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loraloom.errors import SettingsError
-from loraloom.filenames import SUFFIX, expanded
+from loraloom.filenames import SUFFIX
+from loraloom.home import expanded
 from loraloom.settings import Settings
 
 _OTHERS = (".pt", ".pth", ".ckpt", ".bin")  # endings of other formats: a name that has one is not completed
@@ -28,7 +29,7 @@ def new_file(output: str | Path, settings: Settings, more: Iterable[Path] = (), 
     path = expanded(text)
     if not text.strip():
         raise SettingsError("the new file has no name; give one, such as mixed.safetensors")
-    if text.endswith(_SEPARATORS) or path.is_dir():
+    if text.endswith(_SEPARATORS) or os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         if not usual:
             raise SettingsError(f"{text} is a folder; say what the new file is called: {path / 'NAME'}{SUFFIX}")
         return path / usual

@@ -7,12 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from loraloom.bounds import storable
 from loraloom.errors import SettingsError, suggestion
+from loraloom.home import cache_folder, expanded
 from loraloom.settingsfile import change, changing, read_document, settings_file, write_document
 
 
@@ -29,7 +29,7 @@ class Values(BaseModel):
     base: str = Field(default="tiny", min_length=1, max_length=4096)
     loader: Literal["auto", "native", "diffusers"] = "auto"  # who runs LoRAs; auto: the native engine where it knows the base
     auto_apply_triggers: int = Field(default=0, ge=-1, le=1000)  # trigger words given to a prompt unasked: none, the first so many, -1 all
-    library_index: Path = Field(default_factory=lambda: user_cache_path("loraloom") / "library.sqlite")  # what is known of LoRA files
+    library_index: Path = Field(default_factory=lambda: cache_folder() / "library.sqlite")  # what is known of LoRA files
 
     @field_validator("lora_folders", "model_folders", "output_folder", "base", "library_index")
     @classmethod
@@ -47,12 +47,12 @@ class Values(BaseModel):
     @field_validator("lora_folders", "model_folders")
     @classmethod
     def _expand(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        return tuple(folder.expanduser() for folder in value)
+        return tuple(expanded(folder) for folder in value)
 
     @field_validator("output_folder", "library_index")
     @classmethod
     def _expand_one(cls, value: Path) -> Path:
-        return value.expanduser()
+        return expanded(value)
 
 
 class Settings(Values, BaseSettings):

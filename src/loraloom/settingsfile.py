@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from platformdirs import user_config_path
 from tomlkit.exceptions import TOMLKitError
 
 from loraloom.atomic import forget_leftovers, replacing
 from loraloom.errors import SettingsError, WriteFailed
+from loraloom.home import config_folder, expanded
 
 _TURN_SECONDS = 60  # for the turn to change the file, which takes milliseconds
 _THREADS = threading.Lock()  # those of this process wait in order; between processes the lock file is looked at again and again
@@ -21,7 +21,7 @@ _THREADS = threading.Lock()  # those of this process wait in order; between proc
 def settings_file() -> Path:
     """Where the settings are: `LORALOOM_SETTINGS` if it is set, else the user's own folder for configuration."""
     named = os.environ.get("LORALOOM_SETTINGS")
-    return Path(named).expanduser() if named else user_config_path("loraloom") / "settings.toml"
+    return expanded(named) if named else config_folder() / "settings.toml"
 
 
 def read_document(path: Path) -> tomlkit.TOMLDocument:

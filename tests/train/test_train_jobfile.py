@@ -9,10 +9,11 @@ import pytest
 import tomlkit
 
 from loraloom.bases import NANO, SD1, TINY
+from loraloom.bases.base import TEXT_ENCODERS
 from loraloom.errors import SettingsError, WriteFailed
 from loraloom.train import TrainConfig, resolve
 from loraloom.train.config import JobFile, ResolvedConfig, read_config, save_config
-from loraloom.train.defaults import DEFAULTS, TEXT_ENCODERS
+from loraloom.train.defaults import DEFAULTS
 from loraloom.train.presets import PRESETS
 
 command = importlib.import_module("loraloom.cli.train")

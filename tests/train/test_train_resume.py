@@ -157,10 +157,14 @@ def test_the_state_of_another_run_is_refused_with_both_values(job: Job, nano: An
 
 def test_other_pictures_or_another_base_are_refused(job: Job, nano: Any, pictures: Path) -> None:
     stop_at(job(**CHANCE), nano, 1)
-    with pytest.raises(TrainingError, match=r"other base model \(sha256 [0-9a-f]{12}, now [0-9a-f]{12}\)"):
+    with pytest.raises(TrainingError, match=r"another base model \(sha256 [0-9a-f]{12}, now [0-9a-f]{12}\)"):
         train(job(**CHANCE, resume=True), load(seed=1), NANO)
     (pictures / "a.txt").write_text("something else")
-    with pytest.raises(TrainingError, match="other pictures and captions"):
+    (pictures / "b.png").unlink()
+    shutil.copy(pictures / "a.png", pictures / "d.png")
+    shutil.copy(pictures / "a.png", pictures / "c.png")
+    words = r"pictures and captions:\n  a\.png: another caption\n  b\.png is gone\n  c\.png: another file\n  d\.png is new\nput them back"
+    with pytest.raises(TrainingError, match=words):
         train(job(**CHANCE, resume=True), nano, NANO)
 
 

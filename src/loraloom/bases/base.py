@@ -1,16 +1,17 @@
 """What a base model's modules are called. Names, shapes and blocks only: no torch, no weights."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 from loraloom.bases.singlefile import Kept
-from loraloom.errors import NotSupported
-from loraloom.strength import Place, Strength
+from loraloom.errors import NotSupported, SettingsError, suggestion
+from loraloom.strength import Place, Strength, is_text_encoder
 
 Third = Literal["in", "mid", "out"]
+TEXT_ENCODERS = "te"  # as a component: every text encoder of the base, as in a prompt
 Kind = Literal["linear", "conv", "norm", "embedding"]
 
 
@@ -87,3 +88,15 @@ class Base:
     @cached_property
     def components(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer.target.component for layer in self.layers))
+
+    def named(self, words: Iterable[str]) -> tuple[str, ...]:
+        """The components that are meant, each once: by name, `te` for every text encoder, `te1` and `te2` for one. Raises SettingsError
+        for one that the base does not have, with the nearest names."""
+        texts = [name for name in self.components if is_text_encoder(name)]
+        short = {TEXT_ENCODERS: texts} | {f"{TEXT_ENCODERS}{number}": [name] for number, name in enumerate(texts, 1)}
+        meant = tuple(dict.fromkeys(name for word in words for name in short.get(word, [word])))
+        if unknown := [name for name in meant if name not in self.components]:
+            known = (*self.components, *short) if texts else self.components
+            hint = suggestion(unknown[0], known) or f"; it has {', '.join(known)}"
+            raise SettingsError(f"components: {self.title} has no {' or '.join(unknown)}{hint}", fields=("components",))
+        return meant

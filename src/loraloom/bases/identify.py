@@ -7,6 +7,7 @@ from loraloom.bases import BASES
 from loraloom.bases.base import Base
 from loraloom.bases.singlefile import UNET
 from loraloom.errors import BaseError, suggestion
+from loraloom.home import expanded
 from loraloom.tensorfile import Header
 
 Shape = tuple[int, ...]
@@ -20,7 +21,7 @@ def identify(source: str) -> Base:
     named = family(source)
     if named is not None:
         return named
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         families = [base.family for base in BASES]
         known = ", ".join(families)

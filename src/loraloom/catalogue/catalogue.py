@@ -13,7 +13,8 @@ from loraloom.catalogue.scan import Item, LeftOut, survey
 from loraloom.catalogue.sidecar import beside
 from loraloom.catalogue.snapshot import Snapshot, loose
 from loraloom.errors import Ambiguous, NotFound, suggestion
-from loraloom.filenames import SUFFIX, expanded, has_ending, stem
+from loraloom.filenames import SUFFIX, has_ending, stem
+from loraloom.home import expanded
 from loraloom.peek import peek
 from loraloom.prompts import spelled, unquoted
 

@@ -33,7 +33,7 @@ from loraloom.cli.list import list_loras
 from loraloom.cli.resize import resize
 from loraloom.cli.serve import serve
 from loraloom.cli.settings import settings
-from loraloom.cli.train import train
+from loraloom.cli.train import Train, train
 from loraloom.errors import (
     BaseError,
     DatasetError,
@@ -92,7 +92,7 @@ app.command()(extract)
 app.command()(resize)
 # So that -1 is a value, not an option.
 app.command(context_settings={"ignore_unknown_options": True})(settings)
-app.command()(train)
+app.command(cls=Train)(train)
 app.command()(serve)
 
 

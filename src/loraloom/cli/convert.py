@@ -1,13 +1,13 @@
 """`loraloom convert`: the same network in another naming, type or precision."""
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
+from loraloom.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.converting import Converted
@@ -28,7 +28,13 @@ def convert(
     max_rank: options.MaxRank = None,
     factor: options.Factor = None,
     dtype: Annotated[
-        Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="Precision of its tensors. (default: as they are)", show_default=False)
+        str | None,
+        typer.Option(
+            parser=options.number_format,
+            metavar="[fp16|bf16|fp32]",
+            help="Precision of its tensors. (default: as they are)",
+            show_default=False,
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -49,7 +55,7 @@ def convert(
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
-    target = Path(output).expanduser() if naming(tool, dialect or "kohya").folder else session.new_file(output)
+    target = expanded(output) if naming(tool, dialect or "kohya").folder else session.new_file(output)
     found = session.convert(file, target, dialect=dialect, tool=tool, goal=goal, plain=plain, dtype=dtype, base=base, overwrite=overwrite)
     if as_json:
         terminal.out_json(asdict(found) | {"path": str(found.path)})

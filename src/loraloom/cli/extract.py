@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,7 +37,10 @@ def extract(
     dialect: options.Dialect = "kohya",
     tool: options.Tool = None,
     dtype: Annotated[
-        Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: fp32 with --exact, else fp16)", show_default=False)
+        str | None,
+        typer.Option(
+            parser=options.number_format, metavar="[fp16|bf16|fp32]", help="(default: fp32 with --exact, else fp16)", show_default=False
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="The base of --tuned, or of types whose change depends on its weights.", show_default=False)

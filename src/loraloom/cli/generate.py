@@ -12,6 +12,7 @@ import typer
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes, progress_bar
 from loraloom.errors import NotFound, SettingsError
+from loraloom.home import expanded
 
 if TYPE_CHECKING:
     from loraloom.generate.jobs import Picture
@@ -116,10 +117,10 @@ def _encoded(path: Path | None, option: str) -> str | None:
         return None
     from loraloom.generate.source import decode
 
-    if path.expanduser().is_dir():
+    if expanded(path).is_dir():
         raise SettingsError(f"{option} {path}: this is a folder; give a PNG, JPEG or WebP file")
     try:
-        text = base64.b64encode(path.expanduser().read_bytes()).decode()
+        text = base64.b64encode(expanded(path).read_bytes()).decode()
     except OSError as error:
         raise NotFound(f"{option} {path}: this picture cannot be read: {error.strerror or error}") from error
     decode(text, f"{option} {path}")

@@ -9,6 +9,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
+from loraloom.home import expanded, shortened
 
 if TYPE_CHECKING:
     from loraloom.catalogue import Catalogue, Facts, Item, LeftOut
@@ -29,7 +30,7 @@ def list_loras(
     from loraloom.settings import Settings
 
     settings = Settings.load()
-    folders = [*settings.library, *(folder.expanduser() for folder in lora_folder or ())]
+    folders = [*settings.library, *(expanded(folder) for folder in lora_folder or ())]
     catalogue = Catalogue(folders, index=settings.library_index, follow_links=follow_links or settings.follow_links)
     catalogue.complete()
     shown = [(item, catalogue.facts(item)) for item in catalogue.search(" ".join(words or ()), family=family, type=type)]
@@ -79,7 +80,7 @@ def _few(words: tuple[str, ...]) -> str:
 
 
 def _home(path: Path) -> str:
-    return f"~/{_text(path.relative_to(Path.home()))}" if path.is_relative_to(Path.home()) else _text(path)
+    return shortened(Path(_text(path)))
 
 
 def _entry(catalogue: "Catalogue", item: "Item", facts: "Facts") -> dict[str, Any]:

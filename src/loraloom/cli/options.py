@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from loraloom.errors import SettingsError
+from loraloom.tensorfile.dtypes import named_dtype
 
 Negative = Annotated[str, typer.Option("--negative", help="What the picture should not show.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same picture. -1: random. (default: random)", show_default=False)]
@@ -51,6 +52,16 @@ Type = Annotated[
 Factor = Annotated[
     int | None, typer.Option(help="For lokr: how large w1 may be, -1 near the square root. (default: the best)", show_default=False)
 ]
+
+
+def number_format(word: str) -> str:
+    """fp16, bf16 or fp32, by any of the names that people have for it."""
+    try:
+        return str(named_dtype(word))
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Dialect = Annotated[str, typer.Option(help="How its tensors are named: kohya, peft, ...")]
 Tool = Annotated[
     str | None,

@@ -1,5 +1,6 @@
 """Where pictures go: a named file, or numbered files in a folder. Decided and checked before anything is drawn."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from loraloom.atomic import make_folder, refuse_existing
 from loraloom.errors import SettingsError
 from loraloom.generate.save import save_numbered, save_png
+from loraloom.home import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,8 +28,8 @@ class Output:
 
         Raises SettingsError for another ending than .png, Taken if files are there already, WriteFailed if the folder cannot be written.
         """
-        path = path.expanduser()
-        if path.is_dir() or not path.suffix:
+        path = expanded(path)
+        if os.path.isdir(path) or not path.suffix:  # noqa: PTH112 - Path.is_dir raises for a name that is too long
             make_folder(path)
             return cls(path)
         if path.suffix.lower() != ".png":

@@ -1,6 +1,6 @@
 """`loraloom resize`: one network at a smaller rank."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,10 @@ def resize(
     factor: options.Factor = None,
     dialect: options.Dialect = "kohya",
     tool: options.Tool = None,
-    dtype: Annotated[Literal["fp16", "bf16", "fp32"] | None, typer.Option(help="(default: as most of it is)", show_default=False)] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(parser=options.number_format, metavar="[fp16|bf16|fp32]", help="(default: as most of it is)", show_default=False),
+    ] = None,
     base: options.WeightsOf = None,
     plot: options.Plot = None,
     overwrite: options.Replace = False,

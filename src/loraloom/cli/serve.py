@@ -8,6 +8,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.errors import SettingsError
+from loraloom.home import expanded
 
 
 def serve(
@@ -51,7 +52,7 @@ def serve(
         os.environ["LORALOOM_FOLLOW_LINKS"] = "true"  # a setting that the page cannot change
     place = "0.0.0.0" if listen else host
     access = Access.of(host=place, auth=api_auth, insecure=insecure, hosts=allow_host or (), origins=allow_origin or ())
-    service = Service(Settings.load(), access, tuple(folder.expanduser() for folder in lora_folder or ()), graceful_timeout)
+    service = Service(Settings.load(), access, tuple(expanded(folder) for folder in lora_folder or ()), graceful_timeout)
 
     def ready(address: str) -> None:
         terminal.out(f"loraloom serves {address}  (API: {address}/docs; Ctrl-C ends)")

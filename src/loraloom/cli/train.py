@@ -9,12 +9,15 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from loraloom.cli import terminal
+from loraloom.cli.course import Lines
 from loraloom.newfile import new_file
 from loraloom.settings import Settings
 from loraloom.train.config import PARTS, Flags, JobFile, TrainConfig, read_config
 from loraloom.train.config import save_config as write_config
+from loraloom.train.config.kohya import arguments
 from loraloom.train.config.resolved import usual_name
 
 if TYPE_CHECKING:
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
     from loraloom.train import TrainResult
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class Train(TyperCommand):
+    """Understands the options of kohya's trainer too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, arguments(args))
 
 
 def train(config: Path | None, save_config: Path | None, as_json: bool, dry_run: bool, **given: Any) -> None:
@@ -149,15 +159,19 @@ def run(config: TrainConfig, *, as_json: bool) -> None:
 
 @contextmanager
 def _bar(screen: "Screen") -> "Iterator[Callable[[Step], None]]":
-    """A progress bar with loss, steps a second and the time left; nothing where nobody looks."""
+    """A progress bar with loss, steps a second and the time left; lines where no terminal shows one."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
         tasks: dict[str, Any] = {}
+        words = {"look": "looking at pictures", "encode": "encoding pictures", "train": "training"}
+        lines = Lines(screen.say)
 
         def show(now: "Step") -> None:
-            words = {"look": "looking at pictures", "encode": "encoding pictures", "train": "training"}
+            if not screen.is_terminal:
+                lines.show(words[now.stage], now.step, now.steps, _told(now))
+                return
             if now.stage not in tasks:
                 tasks[now.stage] = bar.add_task(words[now.stage], told="")
             bar.update(tasks[now.stage], completed=now.step, total=now.steps, told=_told(now))

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from loraloom.adapters import MAX_RANK
 from loraloom.bounds import Name, Words
 from loraloom.combine.goal import Goal
 from loraloom.errors import SettingsError
 from loraloom.settings import explain
+from loraloom.tensorfile.dtypes import short_dtype
 
 Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]
 
@@ -26,7 +27,7 @@ class Sized(BaseModel):
     factor: int | None = Field(default=None, ge=-1, le=MAX_RANK)  # of a lokr: how large w1 may be, -1 near the square root; None: best
     dialect: Name = "kohya"
     tool: Name | None = None  # a program that reads it: its own naming instead of `dialect`
-    dtype: Literal["fp16", "bf16", "fp32"] | None = None  # None: fp32 where it is exact, else fp16
+    dtype: Annotated[Literal["fp16", "bf16", "fp32"] | None, BeforeValidator(short_dtype)] = None  # None: fp32 where it is exact, else fp16
 
     @model_validator(mode="after")
     def _one_goal(self) -> Self:

@@ -8,7 +8,7 @@ from loraloom.bases import Base
 from loraloom.dialects.folder import replace_folder
 from loraloom.dialects.reading import read
 from loraloom.dialects.writing import write
-from loraloom.errors import DialectCannotHold, SettingsError, WriteFailed
+from loraloom.errors import DialectCannotHold, WriteFailed
 from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 
@@ -38,12 +38,6 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str, 
     except OSError as error:
         raise WriteFailed(f"{output}: could not be written: {error.strerror or error}; nothing that was there has changed") from error
     return back
-
-
-def require_dtype(dtype: str | None) -> None:
-    """Raises SettingsError for a name that is not among `DTYPES`; None leaves the choice open."""
-    if dtype is not None and dtype not in DTYPES:
-        raise SettingsError(f"dtype {dtype}: networks are written as {', '.join(DTYPES)}")
 
 
 def _compare(made: LoraFile, back: LoraFile, dialect: str) -> None:

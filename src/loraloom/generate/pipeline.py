@@ -17,6 +17,7 @@ from loraloom.errors import BaseError, NotSupported, SettingsError, suggestion
 from loraloom.filenames import has_ending
 from loraloom.generate.samplers import SAMPLERS
 from loraloom.generate.turns import TURNS
+from loraloom.home import expanded
 from loraloom.lazy import LazyModule, torch
 from loraloom.tensorfile import Header
 
@@ -82,7 +83,7 @@ def _loader(source: str, held: "torch.dtype | None") -> Callable[[], Any]:
         return tiny.load
     if source == "nano":
         return nano.load
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             models = ", ".join(sorted(found.parent.name for found in path.glob("*/model_index.json"))[:5])

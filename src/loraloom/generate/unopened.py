@@ -14,6 +14,7 @@ from loraloom.bases.nano.model import byte_tokenizer
 from loraloom.bases.tiny.model import folder as tiny_folder
 from loraloom.errors import LoraError
 from loraloom.generate.pipeline import EMBEDDED
+from loraloom.home import expanded
 from loraloom.lazy import LazyModule, torch
 from loraloom.tensorfile import Header
 
@@ -41,7 +42,7 @@ def look(source: str) -> Unopened | None:
     """None for what only opening can tell: a model on the hub, or one that is not there or not known."""
     if source == "nano":
         return _nano(identify(source))
-    path = tiny_folder() if source == "tiny" else Path(source).expanduser()
+    path = tiny_folder() if source == "tiny" else expanded(source)
     if not path.exists():
         return None
     try:

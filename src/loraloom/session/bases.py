@@ -14,6 +14,7 @@ from loraloom.errors import BaseError
 from loraloom.filenames import stem
 from loraloom.generate.opened import Opened
 from loraloom.generate.pipeline import EMBEDDED, open_pipeline
+from loraloom.home import expanded
 from loraloom.lazy import torch
 from loraloom.session.recent import Recent
 from loraloom.settings import Settings
@@ -58,7 +59,7 @@ class Bases:
     @contextmanager
     def weights(self, source: str, *, opening: bool) -> Iterator[BaseFile]:
         """A base's weights from its files; `opening`: from the opened base where it has none here that can be read."""
-        path = tiny_folder() if source == "tiny" else Path(source).expanduser()
+        path = tiny_folder() if source == "tiny" else expanded(source)
         local = path.exists() and source != "nano"
         if not (local or opening or source in EMBEDDED):
             raise BaseError(f"{source}: no such folder or file; two checkpoints are compared where both are on this computer")
@@ -82,5 +83,5 @@ class Bases:
 
 def _here(source: str) -> Path | None:
     """The folder or file of a base on this computer; None for embedded ones and the hub's."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return path if source not in EMBEDDED and path.exists() else None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from loraloom.catalogue import Catalogue, Finished, Item, finish, own_strength
 from loraloom.errors import Ambiguous, NotFound, PromptError, SettingsError
-from loraloom.filenames import expanded
+from loraloom.home import expanded
 from loraloom.prompts import LoraTag, Prompt, parse
 from loraloom.settings import Settings
 from loraloom.strength import Strength
@@ -31,7 +31,7 @@ class Library:
     def __init__(self, settings: Settings, folders: Iterable[str | Path] = (), *, paths: bool = True) -> None:
         self.paths = paths
         self._settings = settings
-        self.folders = tuple(Path(folder).expanduser() for folder in folders)
+        self.folders = tuple(expanded(folder) for folder in folders)
         self._looking = threading.Lock()
         self._kept: Catalogue | None = None
 

@@ -1,11 +1,12 @@
 """Training on a base of the session: everything is looked at before it is loaded, and sample pictures are drawn with its defaults."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from loraloom import train as trainer
 from loraloom.generate.draw import Shot, draw
 from loraloom.generate.emphasis import emphasised
+from loraloom.generate.opened import Opened
 from loraloom.generate.request import Drawing
 from loraloom.generate.unopened import look
 from loraloom.lorafile import LoraFile, Mix
@@ -16,6 +17,7 @@ from loraloom.train.base_dtype import read_as
 from loraloom.train.preflight import Known, Preflight
 from loraloom.train.preflight import preflight as look_ahead
 from loraloom.train.run import Note, Report
+from loraloom.train.sampleprompts import SamplePrompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,11 +44,18 @@ def train(bases: Bases, config: TrainConfig, progress: Report | None, note: Note
     opened = bases.open(config.base) if usual else bases.alone(config.base, read_as(config.base_dtype))
 
     def sample(network: LoraFile, prompts: Sequence[str], seed: int) -> "list[Image]":
-        style = opened.style(Drawing(width=side, height=side))
-        with emphasised(opened.pipeline), opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=style.steps):
-            return list(draw(opened.pipeline, [Shot(prompt, seed) for prompt in prompts], style))
+        wishes = [SamplePrompt.of(prompt) for prompt in prompts]
+        with emphasised(opened.pipeline), opened.engine.attached(Mix(((network, Strength.of(1.0)),)), steps=opened.style(Drawing()).steps):
+            return [picture for wish in wishes for picture in _drawn(opened, wish, side, seed)]
 
     return trainer.train(config, opened.pipeline, opened.base, draw=sample, progress=progress, note=note, checked=checked)
+
+
+def _drawn(opened: Opened, wish: SamplePrompt, side: int, seed: int) -> "Iterator[Image]":
+    """One sample picture; what its prompt does not say is the run's and the base's."""
+    asked = Drawing.of(steps=wish.steps, guidance=wish.guidance, width=wish.width or side, height=wish.height or side)
+    shot = Shot(wish.text, seed if wish.seed is None else wish.seed, wish.negative)
+    return draw(opened.pipeline, [shot], opened.style(asked))
 
 
 def resolve(bases: Bases, config: TrainConfig) -> ResolvedConfig:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMPLETE = re.compile(r"step-[0-9]{1,18}")
-_FIELDS = ("step", "config", "base", "dataset", "machine", "record", "optimizer")  # in state.json
+_FIELDS = ("step", "config", "base", "pictures", "machine", "record", "optimizer")  # in state.json
 _PARTS = {"adapters": "adapters", "moments": "optimizer"}  # file of each set of tensors
+_NAMED = 20  # pictures, of any number
 _PACKAGES = ("loraloom", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -40,7 +41,7 @@ class State:
     step: int
     config: Mapping[str, Any]  # what decides the result, as JSON
     base: str  # fingerprint of the base's weights
-    dataset: str  # fingerprint of pictures and captions
+    pictures: Mapping[str, Mapping[str, str]]  # what decides the result of each: `Dataset.pieces`
     machine: Mapping[str, str]
     record: Mapping[str, Any]  # what else the run remembers, as JSON
     adapters: "Mapping[str, Tensor]"  # by "target.field", float32
@@ -50,7 +51,7 @@ class State:
     @property
     def run(self) -> str:
         """sha256 of what the run is: states of one run have the same."""
-        told = json.dumps([self.config, self.base, self.dataset], sort_keys=True)
+        told = json.dumps([self.config, self.base, self.pictures], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -148,16 +149,32 @@ def remove(folder: Path) -> None:
             folder.rmdir()
 
 
-def check_same_run(folder: Path, saved: State, *, config: Mapping[str, Any], base: str, dataset: str) -> None:
+def check_same_run(folder: Path, saved: State, *, config: Mapping[str, Any], base: str, pictures: Mapping[str, Mapping[str, str]]) -> None:
     """Raises TrainingError naming both values where the state is of another run."""
     advice = "use the options it began with, or start anew with --overwrite"
     for name in dict.fromkeys((*config, *saved.config)):
         before, now = saved.config.get(name), config.get(name)
         if before != now:
             raise TrainingError(f"{folder} was begun with {name} = {before!r}, this run has {now!r}; {advice}")
-    for name, before, now in (("base model", saved.base, base), ("pictures and captions", saved.dataset, dataset)):
-        if before != now:
-            raise TrainingError(f"{folder} was begun with other {name} (sha256 {before[:12]}, now {now[:12]}); {advice}")
+    if saved.base != base:
+        raise TrainingError(f"{folder} was begun with another base model (sha256 {saved.base[:12]}, now {base[:12]}); {advice}")
+    if changed := list(_changed(saved.pictures, pictures)):
+        more = f"\n  and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        named = "".join(f"\n  {line}" for line in changed[:_NAMED])
+        raise TrainingError(
+            f"{folder} was begun with other pictures and captions:{named}{more}\nput them back, or start anew with --overwrite"
+        )
+
+
+def _changed(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A line for each picture that is not what it was."""
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            yield f"{name} is gone"
+        elif name not in before:
+            yield f"{name} is new"
+        elif parts := [part for part in sorted({**before[name], **now[name]}) if before[name].get(part) != now[name].get(part)]:
+            yield f"{name}: another {' and another '.join(parts)}"
 
 
 def differences(saved: State, now: Mapping[str, str]) -> str:

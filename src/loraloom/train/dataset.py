@@ -1,6 +1,7 @@
 """Folders of pictures with their captions, read and checked before the first step; what is odd is told, nothing is dropped in silence."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,13 @@ class Picture:
 @dataclass(frozen=True)
 class Dataset:
     pictures: tuple[Picture, ...]  # by name, regularisation pictures last
-    fingerprint: str  # sha256 over names, bytes, captions, repeats and masks
+    pieces: Mapping[str, Mapping[str, str]]  # by name of the picture: hashes of its file, its captions and its mask, and its repeats
     notes: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over names, bytes, captions, repeats and masks."""
+        return hashlib.sha256(json.dumps(self.pieces, sort_keys=True).encode()).hexdigest()
 
     @property
     def own(self) -> tuple[Picture, ...]:
@@ -103,7 +109,7 @@ def read_dataset(
     found = [picture for folder, paths in held for picture in reader.pictures(folder, paths, looks)]
     pictures = tuple(sorted(found, key=lambda picture: (picture.folder.regular, picture.name)))
     reader.notes += _masks_told(pictures, job)
-    return Dataset(pictures, _fingerprint(pictures), tuple(reader.notes))
+    return Dataset(pictures, {picture.name: _pieces(picture) for picture in pictures}, tuple(reader.notes))
 
 
 class _Reader:
@@ -212,10 +218,13 @@ def _masks_told(pictures: Sequence[Picture], job: ResolvedConfig) -> Iterator[st
         yield f"{len(without)} of {len(own)} pictures have {what} and count everywhere: {which}"
 
 
-def _fingerprint(pictures: Sequence[Picture]) -> str:
-    digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(repr((picture.name, picture.look.sha256, picture.caption, picture.folder.repeats)).encode())
-        if picture.mask not in (None, picture.path):
-            digest.update(hashlib.sha256(picture.mask.read_bytes()).digest())
-    return digest.hexdigest()
+def _pieces(picture: Picture) -> dict[str, str]:
+    """What of a picture decides a run, in the words in which a change is told."""
+    found = {
+        "file": picture.look.sha256,
+        "caption": hashlib.sha256(repr(picture.captions).encode()).hexdigest(),
+        "repeats": str(picture.folder.repeats),
+    }
+    if picture.mask is not None and picture.mask != picture.path:
+        found["mask"] = hashlib.sha256(picture.mask.read_bytes()).hexdigest()
+    return found

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-TEXT_ENCODERS = "te"  # as a component: every text encoder of the base, as in a prompt
 Scheduler = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "rex"]
 
 

@@ -1,6 +1,5 @@
 """Which pictures are held out of a run: a folder of their own, or a part of the job's, chosen by the seed."""
 
-import hashlib
 from dataclasses import replace
 
 from loraloom.errors import DatasetError
@@ -12,7 +11,7 @@ from loraloom.train.naming import listed
 
 
 def held_apart(job: ResolvedConfig, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
-    """(trained on, held out), the first with what is to be said of it; its fingerprint is that of both. Raises DatasetError."""
+    """(trained on, held out), the first with what is to be said of it; its `pieces` are those of both. Raises DatasetError."""
     if job.validation_share:
         return _split(dataset, job.validation_share, job.seed)
     if not job.validation:
@@ -22,8 +21,8 @@ def held_apart(job: ResolvedConfig, dataset: Dataset) -> tuple[Dataset, Dataset 
     known = {picture.look.sha256 for picture in dataset.own}
     if twins := [picture.path for picture in held.pictures if picture.look.sha256 in known]:
         notes.append(f"{len(twins)} held-out pictures are among those that are trained on, so they tell nothing: {listed(twins)}")
-    both = hashlib.sha256(f"{dataset.fingerprint} {held.fingerprint}".encode()).hexdigest()
-    return replace(dataset, fingerprint=both, notes=tuple(notes)), held
+    both = {**dataset.pieces, **{f"held out/{name}": piece for name, piece in held.pieces.items()}}
+    return replace(dataset, pieces=both, notes=tuple(notes)), held
 
 
 def _split(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -101,7 +101,7 @@ def _run(
     from loraloom.train.trainable import frozen  # a torch module: loads torch
 
     job, paths, base = checked.job, checked.paths, checked.base
-    identity = Identity.of(job, seen, checked.dataset.fingerprint)
+    identity = Identity.of(job, seen, checked.dataset.pieces)
     networks = Networks(job, base, paths, identity.session)
     for problem in (*networks.taken(), *state_unasked(job, paths)):
         raise problem
@@ -135,7 +135,7 @@ def _saved(networks: Networks, identity: Identity, notes: Notes) -> State | None
         else:
             notes(f"nothing to resume in {paths.state}: starting at step 1")
         return None
-    checkpoint.check_same_run(paths.state, saved, config=identity.config, base=identity.base, dataset=identity.dataset)
+    checkpoint.check_same_run(paths.state, saved, config=identity.config, base=identity.base, pictures=identity.pictures)
     if saved.step > job.steps:
         raise SettingsError(
             f"{paths.state} is after step {saved.step}, the run is to end at {job.steps}; give at least --steps {saved.step}"

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from loraloom.errors import DatasetError
+from loraloom.home import expanded
 from loraloom.lazy import torch
 from loraloom.train.pictures import CENTRE, Shape, endings, open_layers
 
@@ -34,7 +35,7 @@ class Masks:
     where: str  # ALPHA, BESIDE, a folder, or nothing
 
     def __post_init__(self) -> None:
-        if self.where not in ("", ALPHA, BESIDE) and not Path(self.where).expanduser().is_dir():
+        if self.where not in ("", ALPHA, BESIDE) and not expanded(self.where).is_dir():
             raise DatasetError(f"masks: {self.where} is no folder; give one, or {ALPHA} or {BESIDE}")
 
     def of(self, picture: Path, *, transparent: bool) -> Path | None:
@@ -43,7 +44,7 @@ class Masks:
             return None
         if self.where == ALPHA:
             return picture if transparent else None
-        folder, stem = (picture.parent, picture.stem + _MARK) if self.where == BESIDE else (Path(self.where).expanduser(), picture.stem)
+        folder, stem = (picture.parent, picture.stem + _MARK) if self.where == BESIDE else (expanded(self.where), picture.stem)
         return next(
             (
                 path

@@ -14,7 +14,7 @@ from loraloom.train.loss import Prediction
 from loraloom.train.pictures_told import pictures_told
 
 # Paths may hold their owner's name; only their last part is written.
-_PRIVATE = {"pictures", "regularization", "validation", "masks", "cache", "output", "base", "warm_start"}
+_PRIVATE = {"pictures", "regularization", "validation", "masks", "cache", "output", "base", "warm_start", "sample_file"}
 
 
 def metadata(

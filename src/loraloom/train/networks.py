@@ -11,6 +11,7 @@ from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.dialects.publishing import publish
 from loraloom.errors import DialectCannotHold, LoraError, SettingsError, Taken, WriteFailed
+from loraloom.lazy import torch
 from loraloom.lorafile import LoraFile
 from loraloom.tensorfile import Header
 from loraloom.train.config import ResolvedConfig
@@ -89,6 +90,24 @@ class Networks:
         except (LoraError, OSError):
             return False
         return bool(self.session) and told.get("ss_session_id") == self.session and (step is None or told.get("ss_steps") == str(step))
+
+
+def told_of_zeros(adapters: Mapping[Target, Adapter], job: ResolvedConfig) -> str:
+    """What is to be said of modules that the file's dtype makes zero, so that they change nothing; empty if there are none."""
+    zero = {dtype: [target for target, adapter in adapters.items() if _is_zero(adapter, dtype)] for dtype in (job.dtype, "float32")}
+    if not (idle := zero[job.dtype]):
+        return ""
+    many = "every module" if len(idle) == len(adapters) else f"{len(idle)} of {len(adapters)} modules"
+    what = f"warning: {many} of this network is zero and changes nothing ({idle[0]})"
+    if len(zero["float32"]) < len(idle):
+        return f"{what}: what was learned is too small for {job.dtype}; write it with --dtype float32, or train with a higher --lr"
+    return f"{what}: nothing was learned there; train with a higher --lr or more steps (the rate was {job.learning_rate:g})"
+
+
+def _is_zero(adapter: Adapter, dtype: str) -> bool:
+    """Whether all tensors that begin at zero are zero still."""
+    late = [tensor for field, tensor in adapter.trainable().items() if field in adapter.late]
+    return bool(late) and not any(bool(tensor.to(getattr(torch, dtype)).any()) for tensor in late)
 
 
 def at(step: int) -> str:

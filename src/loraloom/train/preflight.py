@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loraloom.bases import Base
 from loraloom.errors import LoraError, SettingsError
+from loraloom.home import expanded
 from loraloom.lazy import torch
 from loraloom.train import checkpoint, estimate, lock, warmstart
 from loraloom.train.chance import generator
@@ -68,7 +69,8 @@ def preflight(
     """
     known = known or Known()
     job = resolve(config, base)
-    planned, paths = plan(job, base), Paths(job.output.expanduser().resolve())
+    planned, paths = plan(job, base), Paths(expanded(job.output).resolve())
+    paths.require_short()
     problems = tuple(_problems(job, base, paths, known.pixels_per_latent))
     dataset, held = held_apart(job, read_dataset(job, done=done))
     notes = (*dataset.notes, *odd_pictures(dataset, job), *odd_plan(job, dataset, base))
@@ -217,7 +219,7 @@ def _files(job: ResolvedConfig, networks: Networks) -> Iterator[Written]:
         many = "all of them" if job.keep < 0 else f"the last {job.keep}"
         yield written(networks.of(at(job.save_every))[0], f"and so on: the LoRA every {job.save_every} steps, {many}")
     if job.cache:
-        yield written(Path(job.cache).expanduser().resolve(), "encoded pictures and captions, kept for the next run")
+        yield written(expanded(job.cache).resolve(), "encoded pictures and captions, kept for the next run")
 
 
 def _folders(dataset: Dataset) -> tuple[tuple[str, int, int], ...]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.train.defaults import TEXT_ENCODERS, Defaults
+from loraloom.bases.base import TEXT_ENCODERS
+from loraloom.train.defaults import Defaults
 from loraloom.train.optimizers.known import Known
 
 _RATES = {"learning_rate", "text_encoder_learning_rate"}

@@ -25,6 +25,7 @@ from loraloom.train.result import Progress, TrainingStopped, TrainResult
 from loraloom.train.samples import Draw, save_row
 from loraloom.train.step import Stepper
 from loraloom.train.validation import Validation
+from loraloom.train.wording import in_place
 
 Report = Callable[[Progress], None]
 Note = Callable[[str], None]
@@ -144,7 +145,7 @@ class Run:
         moments, numbers = self.stepper.taken()
         adapters = {f"{target}.{name}": tensor for target, name, tensor in self.stepper.network.slots()}
         known, told = self.identity, self.record.as_json()
-        return State(self.step, known.config, known.base, known.dataset, checkpoint.machine(), told, adapters, moments, numbers)
+        return State(self.step, known.config, known.base, known.pictures, checkpoint.machine(), told, adapters, moments, numbers)
 
     def _keep(self) -> None:
         """The LoRAs beside the state: made where they are not there yet, the oldest dropped."""
@@ -166,8 +167,9 @@ class Run:
         file = LoraFile(self.stepper.published(), {"ss_output_name": self.paths.output.stem}, self.networks.base.family)
         try:
             with self.wishes.abandonable():
-                pictures = self.draw(file, self.job.sample_prompts, self.job.seed)
-            self.samples.append(save_row(self.paths.samples, self.step, pictures, self.job.sample_prompts))
+                prompts = tuple(in_place(prompt, self.job.trigger) for prompt in self.job.sample_prompts)
+                pictures = self.draw(file, prompts, self.job.seed)
+            self.samples.append(save_row(self.paths.samples, self.step, pictures, prompts))
         except Abandoned:
             if self.step < self.job.steps:
                 raise
@@ -211,6 +213,8 @@ class Run:
 
     def _publish(self) -> TrainResult:
         """The state is complete on the disk here: if writing fails, --resume tries only that again."""
+        if idle := networks.told_of_zeros(self.stepper.published(), self.job):
+            self.notes(idle)
         paths = self._write()
         if not self.job.keep_state:
             checkpoint.remove(self.paths.state)

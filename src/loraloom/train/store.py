@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from loraloom import tensorfile
 from loraloom.errors import FileError, WriteFailed
+from loraloom.home import expanded
 from loraloom.tensorfile import Header
 from loraloom.train.naming import listed
 
@@ -33,7 +34,7 @@ class Store:
         Raises WriteFailed for a folder that cannot be made.
         """
         self._base = base
-        self.folder = Path(folder).expanduser().resolve() if folder else None
+        self.folder = expanded(folder).resolve() if folder else None
         self.found, self.made = 0, 0
         self.damaged: list[Path] = []
         if self.folder is not None:

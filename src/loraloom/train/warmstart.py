@@ -7,6 +7,7 @@ from loraloom import dialects
 from loraloom.adapters import Adapter
 from loraloom.bases import Base, Target
 from loraloom.errors import SettingsError
+from loraloom.home import expanded
 from loraloom.lorafile import LoraFile
 from loraloom.train.config import ResolvedConfig, TrainConfig
 from loraloom.train.config.adapters import WHICH_ADAPTERS
@@ -54,7 +55,7 @@ def opened(job: ResolvedConfig, base: Base) -> LoraFile | None:
     family), and SettingsError for components that are not trained."""
     if job.warm_start is None:
         return None
-    file = dialects.read(job.warm_start.expanduser(), base)
+    file = dialects.read(expanded(job.warm_start), base)
     if others := sorted({target.component for target in file.adapters} - set(job.components)):
         told = f"{job.warm_start.name} has {' and '.join(others)} too, this job trains {', '.join(job.components)}"
         raise SettingsError(f"{told}: add --component")

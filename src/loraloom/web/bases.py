@@ -9,6 +9,7 @@ from pathlib import Path
 from loraloom.errors import NotFound, suggestion
 from loraloom.filenames import SUFFIX, has_ending, stem
 from loraloom.generate.pipeline import EMBEDDED
+from loraloom.home import expanded
 from loraloom.settings import Settings
 
 _HASHED_BYTES = 64 * 2**20  # larger weights are not read for a hash
@@ -64,7 +65,7 @@ def find_base(settings: Settings, name: str | None) -> KnownBase:
 
 def _name(source: str) -> str:
     """No folders of this computer; names on the hub as they are."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return stem(path.resolve().name) if source not in EMBEDDED and path.exists() else source
 
 
@@ -77,7 +78,7 @@ def _models(folder: Path) -> list[Path]:
 
 
 def _weights(source: str) -> Path | None:
-    path = Path(str(files("loraloom"))) / "assets" / source if source in EMBEDDED else Path(source).expanduser()
+    path = Path(str(files("loraloom"))) / "assets" / source if source in EMBEDDED else expanded(source)
     places = (path, *(path / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "transformer")))
     return next((place for place in places if place.is_file() and place.stat().st_size <= _HASHED_BYTES), None)
 

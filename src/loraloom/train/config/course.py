@@ -2,11 +2,16 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from loraloom.train.config.option import Flags
 from loraloom.train.defaults import Scheduler
-from loraloom.train.optimizers.known import known
+from loraloom.train.optimizers.known import called, known
+
+
+def _scheduler(name: object) -> object:
+    """diffusers' and kohya's name for a constant rate after a warm-up, which every course here begins with."""
+    return "constant" if name == "constant_with_warmup" else name
 
 
 class CourseFields(BaseModel):
@@ -21,7 +26,7 @@ class CourseFields(BaseModel):
     text_encoder_learning_rate: Annotated[float | None, Flags("--text-encoder-lr")] = Field(
         None, gt=0, description="learning rate of the text encoder [default: a half]"
     )
-    scheduler: Scheduler | None = Field(
+    scheduler: Annotated[Scheduler | None, BeforeValidator(_scheduler)] = Field(
         None,
         description="course of the learning rate after the warm-up: constant, linear, cosine, cosine_with_restarts, polynomial or rex",
     )
@@ -30,7 +35,7 @@ class CourseFields(BaseModel):
     )
     restarts: int = Field(1, ge=1, le=1000, description="how often cosine_with_restarts falls to 0")
     power: float = Field(1.0, gt=0, le=100, description="exponent of polynomial: above 1 the learning rate falls early")
-    optimizer: str = Field(
+    optimizer: Annotated[str, BeforeValidator(called)] = Field(
         "adamw",
         description="optimiser: adamw, adamw8bit, adafactor, lion, prodigy, adamw_schedulefree, sgd, or module.Class of any package",
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 from loraloom.errors import SettingsError
+from loraloom.home import expanded
+from loraloom.train.config.kohya import RENAMED, understood
 from loraloom.train.config.option import MayBePath
 from loraloom.train.config.train import TrainConfig
 
@@ -19,12 +21,12 @@ ENDINGS = (".toml", ".json")
 class JobFile:
     path: Path
     text: str
-    values: Mapping[str, Any]  # by field, as written; nothing is checked yet
+    values: Mapping[str, Any]  # by field; nothing is checked yet
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises SettingsError with the line of what is no TOML or no JSON."""
-        path = path.expanduser()
+        path = expanded(path)
         if path.suffix.lower() not in ENDINGS:
             raise SettingsError(f"{path}: a job is read from a .toml or .json file")
         try:
@@ -38,7 +40,7 @@ class JobFile:
             raise SettingsError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f'{path}: expected one object, {{"pictures": "...", ...}}, found {text[:40].strip()}')
-        return cls(path, text, values)
+        return cls(path, text, understood(values))
 
     def anchored(self) -> dict[str, Any]:
         """The values, with paths that hold from anywhere."""
@@ -57,13 +59,13 @@ class JobFile:
         return value
 
     def _beside(self, value: str) -> Path:
-        return self.path.resolve().parent / Path(value).expanduser()
+        return self.path.resolve().parent / expanded(value)
 
     def where(self, name: str) -> str:
         """`run.toml, line 5: ` for a name that stands in it, else nothing."""
         if name not in self.values:
             return ""
-        word = re.escape(name)
+        word = "(?:" + "|".join(map(re.escape, (name, *(theirs for theirs, ours in RENAMED.items() if ours == name)))) + ")"
         key = rf'^\s*\[*\s*["\']?{word}["\']?\s*[=.\]]' if self.path.suffix.lower() == ".toml" else rf'"{word}"\s*:'
         found = re.search(key, self.text, re.MULTILINE)
         line = f", line {self.text.count(chr(10), 0, found.end()) + 1}" if found else ""

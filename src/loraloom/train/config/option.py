@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.bases import BASES
+from loraloom.home import expanded
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class MayBePath:
         """Whether it names something on the disk, seen from `folder`. The name of a family stays one, also where a folder is called so."""
         if not isinstance(word, str) or not word or word in {base.family for base in BASES}:
             return False
-        return self.new or (folder / Path(word).expanduser()).exists()
+        return self.new or (folder / expanded(word)).exists()
 
 
 def several(given: object) -> object:

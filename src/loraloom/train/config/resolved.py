@@ -2,23 +2,25 @@
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from pydantic import model_validator
 
 from loraloom.bases import Base
-from loraloom.errors import SettingsError, suggestion
+from loraloom.bases.base import TEXT_ENCODERS
+from loraloom.errors import SettingsError
 from loraloom.filenames import has_ending
 from loraloom.strength import is_text_encoder
 from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
-from loraloom.train.defaults import DEFAULTS, TEXT_ENCODERS, Scheduler
+from loraloom.train.defaults import DEFAULTS, Scheduler
 from loraloom.train.optimizers.known import known
 from loraloom.train.presets import preset_values
+from loraloom.train.sampleprompts import MOST, SamplePrompt, of_file
 
 _LARGE, _LARGE_STEP, _SMALL_STEP = 512, 64, 8  # pixels: from this resolution on sides of buckets are multiples of 64
+_NAME = 150  # bytes of a name that is made here; file systems take 255 with all endings
 _CONSTANT_WARMUP = 10  # steps; not a part of the run, which may be made longer
 
 
@@ -83,7 +85,7 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
     save_every = given.get("save_every", max(1, steps // 10))
     decided = {
         "base": base.family,
-        "components": _components(given.pop("components", config.components), base),
+        "components": base.named(given.pop("components", config.components)),
         "rank": rank,
         "alpha": float(rank),
         "conv_alpha": float(given.get("conv_rank") or rank),
@@ -103,22 +105,25 @@ def resolve(config: TrainConfig, base: Base) -> ResolvedConfig:
         "save_every": save_every,
         "validate_every": save_every,
     }
-    return ResolvedConfig.model_validate(decided | given | {"output": _output(config)})
+    told = {"output": _output(config), "sample_prompts": _prompts(config), "sample_file": None}
+    return ResolvedConfig.model_validate(decided | given | told)
 
 
-def _components(words: Sequence[str], base: Base) -> tuple[str, ...]:
-    """The base's components that are meant, each once; raises SettingsError for one that it does not have."""
-    texts = tuple(name for name in base.components if is_text_encoder(name))
-    meant = tuple(dict.fromkeys(name for word in words for name in (texts if word == TEXT_ENCODERS else (word,))))
-    if unknown := [name for name in meant if name not in base.components]:
-        hint = suggestion(unknown[0], base.components) or f"; it has {', '.join(base.components)}"
-        raise SettingsError(f"components: {base.title} has no {' or '.join(unknown)}{hint}")
-    return meant
+def _prompts(config: TrainConfig) -> tuple[str, ...]:
+    """The job's own and those of its file. Raises SettingsError for one that cannot be drawn, and for too many."""
+    if config.sample_file is None:
+        return config.sample_prompts
+    prompts = (*config.sample_prompts, *of_file(config.sample_file))
+    for prompt in prompts:
+        SamplePrompt.of(prompt)
+    if len(prompts) > MOST:
+        raise SettingsError(f"{config.sample_file}: {len(prompts)} sample prompts, at most {MOST} are drawn; leave some out")
+    return prompts
 
 
 def usual_name(config: TrainConfig) -> str:
     """What the file is called where the job does not say: for its trigger, else for its pictures."""
-    word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._")
+    word = re.sub(r"[^\w.-]+", "_", config.trigger).strip("._").encode()[:_NAME].decode(errors="ignore")
     return f"{word or Source.of(config.pictures[0]).name or 'lora'}.safetensors"
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from loraloom.atomic import make_folder, refuse_existing, replacing
 from loraloom.errors import SettingsError
+from loraloom.home import expanded
 from loraloom.train.config.adapters import WHICH_ADAPTERS
 from loraloom.train.config.jobfile import ENDINGS
 from loraloom.train.config.option import MayBePath
@@ -26,7 +27,7 @@ _WIDTH = 118
 def save_config(job: ResolvedConfig, path: Path, *, given: Collection[str] = (), overwrite: bool = False) -> Path:
     """Write it as .toml with comments, or .json without; raises SettingsError for another ending, Taken, WriteFailed. `given` are the
     fields that the job's maker said: a warm start takes rank and type from its file where nobody did."""
-    path = path.expanduser()
+    path = expanded(path)
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"{path}: a job is written as a .toml or .json file")
     refuse_existing(path, overwrite=overwrite)
@@ -56,7 +57,7 @@ def _values(job: ResolvedConfig, folder: Path) -> dict[str, Any]:
 
 def _plain(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
-        whole = value.expanduser().resolve()
+        whole = expanded(value).resolve()
         return (whole.relative_to(folder) if whole.is_relative_to(folder) else whole).as_posix()
     return [_plain(each, folder) for each in value] if isinstance(value, tuple) else value
 

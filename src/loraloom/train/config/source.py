@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from loraloom.home import expanded
+
 _TIMES = re.compile(r"(.+):(\d{1,4})")
 
 
@@ -16,9 +18,9 @@ class Source:
     @classmethod
     def of(cls, given: Path) -> Self:
         """A folder that is really called `cats:5` is itself."""
-        found = None if given.expanduser().exists() else _TIMES.fullmatch(str(given))
+        found = None if expanded(given).exists() else _TIMES.fullmatch(str(given))
         path, times = (Path(found[1]), int(found[2])) if found else (given, 1)
-        return cls(path.expanduser().resolve(), times)
+        return cls(expanded(path).resolve(), times)
 
     @property
     def name(self) -> str:

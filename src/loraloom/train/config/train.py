@@ -2,24 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
+from loraloom.bases.base import TEXT_ENCODERS
 from loraloom.errors import SettingsError, suggestion
-from loraloom.strength import is_text_encoder
 from loraloom.train.config.adapters import AdapterFields
 from loraloom.train.config.captions import CaptionFields
 from loraloom.train.config.course import CourseFields
 from loraloom.train.config.files import FileFields
 from loraloom.train.config.job import JobFields
+from loraloom.train.config.kohya import REMARKS, understood
 from loraloom.train.config.loss import LossFields
 from loraloom.train.config.memory import MemoryFields
 from loraloom.train.config.pictures import PictureFields
 from loraloom.train.config.recipe import Recipe, read_recipe, trained_type
 from loraloom.train.config.rule import Rule, read_rule
 from loraloom.train.config.validation import ValidationFields
-from loraloom.train.defaults import TEXT_ENCODERS
 from loraloom.train.presets import PRESETS
 
 # As the command's help shows them.
@@ -42,6 +42,14 @@ class TrainConfig(
     """One run. Where a field is None the family's default counts (`resolve`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and bool not in (field.annotation, *get_args(field.annotation)):
+            raise ValueError(f"is {str(value).lower()}, which only a switch can be")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,7 +83,7 @@ class TrainConfig(
 
     @property
     def _names_text_encoder(self) -> bool:
-        return any(name == TEXT_ENCODERS or is_text_encoder(name) for name in self.components)
+        return any(name.startswith(TEXT_ENCODERS) for name in self.components)
 
     def said(self) -> dict[str, Any]:
         """What this job says itself, by field: neither a default nor None."""
@@ -106,7 +114,7 @@ class TrainConfig(
 def read_config(values: Mapping[str, Any], where: Callable[[str], str] = lambda _: "") -> TrainConfig:
     """A job from named values; raises SettingsError that names every wrong one. `where` says in front of a name where it stands."""
     try:
-        return TrainConfig.model_validate(dict(values))
+        return TrainConfig.model_validate(understood(values))
     except ValidationError as error:
         raise SettingsError("training options: " + "; ".join(_explain(item, where) for item in error.errors())) from error
 
@@ -114,6 +122,8 @@ def read_config(values: Mapping[str, Any], where: Callable[[str], str] = lambda 
 def _explain(item: Any, where: Callable[[str], str]) -> str:
     name = ".".join(map(str, item["loc"]))
     place = where(str(item["loc"][0])) if item["loc"] else ""
+    if item["type"] == "extra_forbidden" and name in REMARKS:
+        return f"{place}{name} is an option of kohya's trainer; here: {REMARKS[name]}"
     if item["type"] == "extra_forbidden":
         return f"{place}there is no option {name!r}{suggestion(name, TrainConfig.model_fields)}"
     if item["type"] == "missing":

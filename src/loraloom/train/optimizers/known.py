@@ -43,3 +43,15 @@ PLAIN = Known("", "")  # what holds for an optimiser that is given as module.Cla
 def known(name: str) -> Known:
     """What is known of an optimiser; nothing of one that is given as `module.Class`."""
     return KNOWN.get(name, PLAIN)
+
+
+def called(name: object) -> object:
+    """The name here of an optimiser that others write as `AdamW8bit` or `AdamWScheduleFree`; any other stays as it is."""
+    return _PLAINLY.get(_plainly(name), name) if isinstance(name, str) else name
+
+
+def _plainly(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+_PLAINLY = {_plainly(name): name for name in KNOWN}
