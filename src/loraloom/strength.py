@@ -124,7 +124,7 @@ class Strength:
     def at(self, place: Place, step: int, steps: int) -> float:
         """The strength of a module at `place` in step `step` (from 1) of `steps`."""
         total = sum(part.at(place, step, steps) for part in self.also)
-        if not (self._on(step, steps) and self._covers(place)):
+        if not (self._on(step, steps) and self.covers(place)):
             return total
         return total + self._schedule(place).at(step, steps) * self._factor(place)
 
@@ -171,7 +171,7 @@ class Strength:
 
     def unreachable(self, steps: int) -> tuple[Position, ...]:
         """The positions of schedules and `start` that a run of `steps` never reaches: worth a warning."""
-        schedules = dict.fromkeys(self._schedule(place) for place in _PLACES if self._covers(place))
+        schedules = dict.fromkeys(self._schedule(place) for place in _PLACES if self.covers(place))
         late = [point.position for schedule in schedules for point in schedule.unreachable(steps)]
         if self.start and not self.start.reached(steps, steps):
             late.append(self.start)
@@ -184,21 +184,31 @@ class Strength:
         return self.stop is None or self.stop.along(step, steps) <= self.stop.value
 
     def _own_zero_at(self, place: Place) -> bool:
-        if not self._covers(place) or not any(point.value for point in self._schedule(place).points):
+        if not self.covers(place) or not any(point.value for point in self._schedule(place).points):
             return True
         # A third's outermost number says nothing of its other blocks, so a place without a block is 0 only where all are.
         named = place.is_text or place.block is not None
         return self.lbw is not None and (self._factor(place) == 0 if named else not any(self.lbw[1:]))
 
-    def _covers(self, place: Place) -> bool:
+    def covers(self, place: Place) -> bool:
+        """Whether `module` leaves this place on."""
         return self.module is None or place.component in MODULES[self.module]
 
-    def _schedule(self, place: Place) -> Schedule:
-        """The rule "which number counts for a module". Each number replaces the ones after it."""
+    @staticmethod
+    def chain(place: Place) -> tuple[str, ...]:
+        """The rule "which number counts for a module", as fields: each replaces the ones after it."""
         if place.is_text:
-            own = {"text_encoder": self.te1, "text_encoder_2": self.te2, "text_encoder_3": self.te3}.get(place.component)
-            return own or self.te or self.default
-        return {"in": self.in_, "mid": self.mid, "out": self.out}[place.third or "mid"] or self.unet or self.default
+            own = {"text_encoder": ("te1",), "text_encoder_2": ("te2",), "text_encoder_3": ("te3",)}.get(place.component, ())
+            return (*own, "te", "default")
+        return ({"in": "in_", "mid": "mid", "out": "out"}[place.third or "mid"], "unet", "default")
+
+    def deciding(self, place: Place) -> str:
+        """The field whose number counts for a module at `place`."""
+        return next(field for field in self.chain(place) if getattr(self, field) is not None)
+
+    def _schedule(self, place: Place) -> Schedule:
+        found: Schedule = getattr(self, self.deciding(place))
+        return found
 
     def _factor(self, place: Place) -> float:
         """What `lbw` multiplies by. The first number: text encoders. A block that the vector does not list: 0, as in the

@@ -22,9 +22,10 @@ from loraloom.engine.live import (
     weight_of,
 )
 from loraloom.engine.merge import Merged
-from loraloom.engine.mixture import Mixture, Network, Slots
+from loraloom.engine.mixture import Mixture, Slots
 from loraloom.engine.plan import Entry, Plan, Wish, plan
 from loraloom.engine.prepared import Filled, Prepared
+from loraloom.engine.reach import uncut, unreached
 from loraloom.engine.report import NetworkReport, Report, count_blocks, count_components, scales
 from loraloom.engine.run import Run
 from loraloom.engine.surroundings import set_aside
@@ -128,6 +129,7 @@ class Engine:
         """What each touched module gets, and a report for each network."""
         entries: list[Entry] = []
         networks = []
+        parts = components(self.pipeline)
         for network in mixture.networks:
             file = network.file
             if file.base != self.base.family:
@@ -137,6 +139,7 @@ class Engine:
             unused = [f"{target}: {reason}" for target, reason in reasons.items() if reason is not None]
             if not fitting and not file.embeddings:
                 raise NothingApplied(f"{file.name}: none of its {len(file.adapters)} modules is in this pipeline: {'; '.join(unused[:2])}")
+            held = frozenset(self.base.by_target[target].place for target in fitting)
             live, silent = [], []
             for target, adapter in fitting.items():
                 place = self.base.by_target[target].place
@@ -152,7 +155,7 @@ class Engine:
                     silent=count_components(silent),
                     present=count_components(file.adapters),
                     unused=(*file.unknown, *unused),
-                    warnings=(*file.warnings, *_uncut(network)),
+                    warnings=(*file.warnings, *uncut(network.dyn, fitting.values()), *unreached(mixture.strengths(network), held, parts)),
                     made_for=file.made_for or self.base.title,
                     scales=scales(file.adapters.values(), file.alpha_from),
                     blocks=count_blocks(self.base, live, file.adapters),
@@ -169,11 +172,3 @@ def _refuse_cast(modules: "Mapping[Target, Module]", before: "Mapping[Target, to
 
 def _weighted(entry: Entry, mixture: Mixture, slots: Slots) -> Weighted:
     return Weighted(entry.adapter, slots.slot(entry.network, entry.place), mixture.steady_at(entry.network, entry.place))
-
-
-def _uncut(network: Network) -> list[str]:
-    """dyn where a type has no ranks to cut."""
-    if network.dyn is None:
-        return []
-    kinds = sorted({adapter.name for adapter in network.file.adapters.values() if adapter.cut(network.dyn) is None})
-    return [f"dyn={network.dyn} is ignored by {', '.join(kinds)}, which have no ranks to cut"] if kinds else []

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from loraloom.bases import Target
 from loraloom.engine.fallback.landing import Landing, plan_landing, unused
 from loraloom.engine.fallback.unparsed import refuse_other_types
-from loraloom.engine.live import recognise
+from loraloom.engine.live import components, recognise
 from loraloom.engine.mixture import Mixture, Network
+from loraloom.engine.reach import unreached
 from loraloom.engine.report import NetworkReport, count_components
 from loraloom.errors import BadTensor, EngineError, FileError, NothingApplied, NotSupported, UnknownFormat, WrongBase
 from loraloom.lorafile import LoraFile
@@ -79,13 +80,17 @@ class Loader:
                 reasons |= dict.fromkeys(keys_of(landing.modules[target].values()), f"PEFT gave {target} no layer")
             taken = [tensor for target in held for tensor in landing.modules[target].values()]
             left, nbytes = unused(header.entries, keys_of(taken), reasons), sum(tensor.nbytes for tensor in taken)
+        places = frozenset(place_of(target.component) for target in held)
         report = NetworkReport(
             name=network.file.name,
             applied=count_components(target for target in held if target in on),
             silent=count_components(target for target in held if target not in on),
             present=count_components(landing.modules),
             unused=left,
-            warnings=network.file.warnings,
+            warnings=(
+                *network.file.warnings,
+                *unreached(self._mixture.strengths(network), places, {*components(self._pipeline), *self._parts}),
+            ),
             made_for=network.file.made_for,
         )
         return Loaded(name, network, held if on else (), nbytes), report
