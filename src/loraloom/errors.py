@@ -19,7 +19,8 @@ LoraError
 │   └── NothingApplied     not one tensor fits
 ├── EngineError            what the engine cannot do with this pipeline or in this state
 │   ├── NotSupported       a feature that this engine, mode or pipeline refuses by name
-│   └── BaseLost           weights of the base that cannot be brought back: it has to be loaded again
+│   ├── BaseLost           weights of the base that cannot be brought back: it has to be loaded again
+│   └── NotFinite          a picture whose numbers are NaN or infinite, with the network that did it
 ├── BaseError              a base model that cannot be loaded
 ├── DatasetError           pictures or captions that cannot be trained on
 ├── TrainingError          a run that stopped itself: NaN loss, dead target, state of another run
@@ -133,6 +134,10 @@ class NotSupported(EngineError):
 
 class BaseLost(EngineError):
     """Weights of the base that cannot be brought back; the pipeline takes no networks any more and has to be loaded again."""
+
+
+class NotFinite(EngineError):
+    """A picture whose numbers are NaN or infinite; nothing of it is kept."""
 
 
 class BaseError(LoraError):

@@ -184,6 +184,9 @@ def test_a_file_that_was_parsed_for_the_base_runs_too(pipeline, make_lora, tmp_p
     path = make_lora(tmp_path / "x.safetensors")
     with Fallback(pipeline).attached(Mix(((native(path), strength("1")),))) as report:
         assert report.networks[0].applied == {"unet": 48, "text_encoder": 12}
+    other = make_lora(tmp_path / "y.safetensors", seed=5)
+    with Fallback(pipeline).attached(Mix(((native(path), strength("1")), (native(other), strength("0.5"))))) as report:
+        assert [network.applied for network in report.networks] == [{"unet": 48, "text_encoder": 12}] * 2
 
 
 # Refused by name

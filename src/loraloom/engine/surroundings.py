@@ -24,15 +24,14 @@ def _set_aside(undo: Undo) -> None:
             torch.set_autocast_enabled(device, False)
     contexts = ExitStack()
     undo.before(contexts.close)
-    contexts.enter_context(torch.inference_mode(False))
-    contexts.enter_context(torch.no_grad())
+    if torch.is_inference_mode_enabled():
+        contexts.enter_context(torch.inference_mode(False))
     if torch.get_default_device().type != "cpu":
         contexts.enter_context(torch.device("cpu"))
+    undo.before(partial(torch.set_grad_enabled, torch.is_grad_enabled()))
+    torch.set_grad_enabled(False)
 
 
-def writing(parameter: "Tensor") -> AbstractContextManager[object]:
-    """`parameter` may be written to inside. One that was made in inference mode is only written to there."""
-    contexts = ExitStack()
-    contexts.enter_context(torch.inference_mode(parameter.is_inference()))
-    contexts.enter_context(torch.no_grad())
-    return contexts
+def writing(parameter: "Tensor") -> AbstractContextManager[None]:
+    """`parameter` may be written to inside, without gradients. One that was made in inference mode is only written to there."""
+    return torch.inference_mode() if parameter.is_inference() else torch.no_grad()

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loraloom.engine import Report
 from loraloom.engine.live import components, refuse_lost
-from loraloom.errors import MatchError
+from loraloom.errors import MatchError, NotFinite
+from loraloom.generate.culprit import blamed
 from loraloom.generate.draw import Clock, OnStep, Shot, Source, Style, draw, own_sampler
 from loraloom.generate.emphasis import emphasised, encoders, weighs
 from loraloom.generate.infotext import Recipe
@@ -74,13 +75,17 @@ def draw_jobs(
     pictures: dict[int, Picture] = {}
     for mix, places in by_mix.items():
         drawing = draw(opened.pipeline, [jobs[place].shot for place in places], style, clock=clock)
-        with attached(opened, mix, style, request) as report, closing(drawing) as images:
-            for place, image in zip(places, images, strict=True):
-                job = jobs[place]
-                recipe = _recipe(opened, job, style, image)
-                pictures[place] = Picture(image, recipe, job.shot.seed, report, tuple(notes(opened, job, report, style)))
-                if on_picture:
-                    on_picture(place, pictures[place])
+        try:
+            with attached(opened, mix, style, request) as report, closing(drawing) as images:
+                for place, image in zip(places, images, strict=True):
+                    job = jobs[place]
+                    recipe = _recipe(opened, job, style, image)
+                    said = (*notes(opened, job, report, style), *_one_colour(image, mix))
+                    pictures[place] = Picture(image, recipe, job.shot.seed, report, said)
+                    if on_picture:
+                        on_picture(place, pictures[place])
+        except NotFinite as error:
+            raise blamed(error, opened, mix, request.loader) from error
     return [pictures[index] for index in range(len(jobs))]
 
 
@@ -105,6 +110,14 @@ def notes(opened: Opened, job: Job, report: Report | None, style: Style) -> Iter
     yield from job.notes
     yield from _text_notes(opened.pipeline, (job.shot.text, job.shot.negative))
     yield from _network_notes(report, job.mix, style)
+
+
+def _one_colour(image: "Image", mix: Mix) -> Iterator[str]:
+    """Numbers that are finite and far too large end as one colour."""
+    names = ", ".join(file.name for file, _ in (*mix.positive, *mix.negative))
+    extremes = cast("tuple[tuple[int, int], ...]", image.convert("RGB").getextrema())
+    if names and all(low == high for low, high in extremes):
+        yield f"the picture is one colour everywhere, which too much strength does: lower that of {names}"
 
 
 def _left_out(report: Report | None) -> list[str]:

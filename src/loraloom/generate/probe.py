@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from loraloom.engine.live import components
-from loraloom.generate.draw import Shot, draw, usual_side
+from loraloom.generate.draw import Shot, Style, draw, usual_side
 from loraloom.generate.opened import Opened
 from loraloom.generate.request import Drawing
 from loraloom.lazy import torch
@@ -15,7 +15,7 @@ from loraloom.strength import Strength
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SHOT = Shot("a red apple on a white table", seed=0)
+SHOT = Shot("a red apple on a white table", seed=0)
 _SIDE = 256  # pixels at most: an error shows in a small picture as in a large one
 _STEPS = 2  # of which the first is looked at: noise in the middle of its way, not at its end
 
@@ -29,13 +29,18 @@ def probed_live(opened: Opened, stack: Stack, made: LoraFile) -> Mapping[str, fl
     return {name: float((file[name] - mix[name]).norm()) / change for name, change in changes.items() if change}
 
 
+def small(opened: Opened) -> Style:
+    """A picture that takes little and is drawn as others are."""
+    usual = usual_side(opened.pipeline)
+    side = None if usual is None or usual <= _SIDE else _SIDE
+    return opened.style(Drawing(steps=_STEPS, width=side, height=side))
+
+
 def _outputs(opened: Opened, stack: Stack) -> "Mapping[str, Tensor]":
     """The first output of each text encoder and of the denoiser, float32."""
-    side = usual_side(opened.pipeline)
-    small = None if side is None or side <= _SIDE else _SIDE
-    style = opened.style(Drawing(steps=_STEPS, width=small, height=small))
+    style = small(opened)
     with opened.engine.attached(Mix(tuple(stack)), steps=_STEPS), _heard(opened.pipeline) as found:
-        list(draw(opened.pipeline, [_SHOT], style))
+        list(draw(opened.pipeline, [SHOT], style))
     return found
 
 

@@ -56,6 +56,8 @@ class Loader:
     def __init__(self, pipeline: Any, parts: "Mapping[str, Module]", mixture: Mixture, peft_names: PeftNames) -> None:
         self._pipeline, self._parts, self._mixture, self._peft_names = pipeline, parts, mixture, peft_names
         self._title = type(pipeline).__name__
+        parsed = any(network.file.base for network in mixture.networks)
+        self._family = _family(pipeline) if parsed else ""  # asked before PEFT renames the modules by which it is known
 
     def load(self, network: Network, name: str) -> tuple[Loaded, NetworkReport]:
         """The network under the adapter name `name`. One that is 0 everywhere is read and checked, and not loaded."""
@@ -99,11 +101,7 @@ class Loader:
         """A file that was parsed is for the family that it was parsed for; the others were checked when they were read."""
         if not file.base:
             return
-        try:
-            own = recognise(self._pipeline).family
-        except NotSupported:
-            own = ""
-        if file.base != own:
+        if file.base != self._family:
             raise WrongBase(f"{file.name} was read for {file.base!r}; the base is this {self._title}. Read it with Fallback.read")
 
     def _plan(self, header: Header, tensors: "dict[str, Tensor]") -> Landing:
@@ -175,6 +173,13 @@ class Loader:
         return UnknownFormat(
             f"{header.path.name}: diffusers cannot load it into this {self._title}: {line[:240]}. Use a plain LoRA made for it"
         )
+
+
+def _family(pipeline: Any) -> str:
+    try:
+        return recognise(pipeline).family
+    except NotSupported:
+        return ""
 
 
 @contextmanager
