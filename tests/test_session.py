@@ -159,6 +159,17 @@ def test_a_mistake_says_what_where_and_what_to_do(draw, prompt, error, lines):
         assert line in str(raised.value)
 
 
+def test_what_is_nearly_a_tag_is_a_note_and_no_words_where_mistakes_are_let_pass(draw):
+    [plain], [lenient] = draw("a cat"), draw("a cat &lt;lora:ink:1&gt;", lenient=True)
+    assert (pixels(plain) == pixels(lenient)).all()
+    assert any("write <lora:ink:1>" in note for note in lenient.notes)
+
+
+def test_a_key_that_reaches_nothing_is_a_note(draw):
+    [picture] = draw("a cat <lora:ink:1:te2=0.5>")
+    assert "ink: te2= acts on nothing: this base has no text_encoder_2" in picture.notes
+
+
 def test_missing_networks_are_left_out_where_that_is_asked_for(session, draw):
     [with_ink], [skipped] = draw("a cat <lora:ink:0.7>"), draw("a cat <lora:ink:0.7> <lora:none:1>", skip_missing=True)
     assert (pixels(with_ink) == pixels(skipped)).all()
