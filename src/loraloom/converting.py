@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from loraloom.dialects import readers
 from loraloom.dialects.base import Dialect
 from loraloom.dialects.metadata import resized
 from loraloom.dialects.publishing import DTYPES, publish
+from loraloom.dialects.repair import Repaired, repaired
 from loraloom.dialects.writing import spelled
 from loraloom.errors import BaseError, SettingsError
 from loraloom.lazy import torch
@@ -47,6 +48,7 @@ class Converted:
     left_out: tuple[str, ...]  # what of the source is not in it, each with its reason
     warnings: tuple[str, ...]
     tool: str | None = None  # the program that it was written for
+    repaired: tuple[str, ...] = ()  # what a repair changed, each a sentence
 
 
 def convert(
@@ -61,6 +63,7 @@ def convert(
     base: Base | None = None,
     weights: Weights | None = None,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> Converted:
     """Write `source` to `output`, whose folder is made. `dtype` is fp16, bf16 or fp32; None keeps most of the values as they are.
     The goal's type is that of every adapter of the new file, without loss unless the goal says how much may be lost. `plain`: all of it
@@ -69,6 +72,9 @@ def convert(
     `tool` is a program of `dialects.readers`: the new file is in the naming that it reads best, and what it does not read as it is meant
     is of the goal's type, else of one that it reads. `weights` are the base's, for types whose change depends on them; without `tool`
     and `plain` they are not used. The dialect is kohya if neither is given.
+
+    `repair` leaves out the modules whose values nobody can use and writes metadata that says what the tensors have; never in the source's
+    own place.
 
     A pickle is opened in a process of its own. `output` gets its name only after it was read back and has every module. Raises FileError,
     MatchError, NotSupported where it cannot be done without loss, Taken if something is there already or appears meanwhile.
@@ -82,7 +88,9 @@ def convert(
             f"{goal.words}: of which type? `convert` loses something only for another type; `resize` makes a network smaller"
         )
     refuse_existing(output, overwrite=overwrite)
-    with _read(source, base) as (file, left_out):
+    if repair and output.resolve() == source.resolve():
+        raise SettingsError(f"{source}: a repaired network gets a name of its own, so that what was there can be looked at again")
+    with _read(source, base, repair=repair) as (file, left_out, told):
         found = by_family(file.base)
         if found is None:
             raise BaseError(f"{source.name}: the family {file.base!r} has no table here")
@@ -90,7 +98,9 @@ def convert(
         changed = fitted.file
         name = DTYPES[dtype] if dtype else commonest_dtype(changed if goal.exact else file)
         worst, lost = rounding(spelled(kind, changed.adapters, found), getattr(torch, name))
-        kept = resized(file.metadata, changed.adapters) if changed is not file else file.metadata
+        if repair:
+            told += _counts(file)
+        kept = resized(file.metadata, changed.adapters) if changed is not file or repair else file.metadata
         made = replace(changed, metadata={**kept, "loraloom.converted_from": _provenance(source, file, name)})
         publish(made, found, output, kind.name, name, overwrite=overwrite)
     return Converted(
@@ -107,6 +117,7 @@ def convert(
         (*file.unknown, *left_out, *fitted.left_out),
         (*file.warnings, *notes),
         tool,
+        told,
     )
 
 
@@ -129,11 +140,18 @@ def _fitted(
 
 
 @contextmanager
-def _read(source: Path, base: Base | None) -> Iterator[tuple[LoraFile, tuple[str, ...]]]:
-    """The network, and what a pickle held besides tensors."""
+def _read(source: Path, base: Base | None, *, repair: bool) -> Iterator[tuple[LoraFile, tuple[str, ...], tuple[str, ...]]]:
+    """The network, what a pickle held besides tensors, and what was repaired."""
+    with _unpickled(source) as (path, left_out), repaired(path, base) if repair else nullcontext(Repaired(path, ())) as sound:
+        yield dialects.read(sound.path, base), left_out, sound.told
+
+
+@contextmanager
+def _unpickled(source: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The network as safetensors, and what a pickle held besides tensors."""
     pickles = _pickles(source)
     if not pickles:
-        yield dialects.read(source, base), ()
+        yield source, ()
         return
     with tempfile.TemporaryDirectory(prefix="loraloom-") as folder, ExitStack() as open_ones:
         left_out: list[str] = []
@@ -141,7 +159,19 @@ def _read(source: Path, base: Base | None) -> Iterator[tuple[LoraFile, tuple[str
             found = open_ones.enter_context(pickled.opened(pickle))
             left_out += (f"{name}: is no tensor" for name in found.left_out)
             copy = _beside_its_config(found.path, pickle, Path(folder))
-        yield dialects.read(copy if len(pickles) == 1 else Path(folder), base), tuple(left_out)
+        yield copy if len(pickles) == 1 else Path(folder), tuple(left_out)
+
+
+def _counts(file: LoraFile) -> tuple[str, ...]:
+    """What the metadata says of ranks and alphas and the tensors do not have, in sentences; it is written as they have it."""
+    ranks = {scaling[0] for adapter in file.adapters.values() if (scaling := adapter.scaling()) is not None}
+    said = file.metadata.get("ss_network_dim", "")
+    told = []
+    if ranks and said and said not in {"Dynamic", *map(str, ranks)}:
+        told.append(f"metadata, ss_network_dim: said {said[:20]!r}, and the ranks are {', '.join(map(str, sorted(ranks)[:8]))}")
+    if file.alpha_from.startswith("no alpha given"):
+        told.append("alpha: there was none, which means the rank; it is written")
+    return tuple(told)
 
 
 def _pickles(source: Path) -> tuple[Path, ...]:

@@ -112,3 +112,62 @@ def test_flat_magnitudes_are_told_and_written_with_their_dimensions(command, tmp
     assert command("convert", "x.safetensors", "./new.safetensors", "--base", "nano")[0] == 0
     assert Header.read("./new.safetensors").entries[f"{prefix}.dora_scale"].shape == (layer.shape[0], 1)
     assert dialects.read("./new.safetensors").adapters.keys() == LoraFile({layer.target: None}).adapters.keys()
+
+
+def damaged(make_lora, tmp_path, **values):
+    """A network of nano with these values at the beginning of some tensors, by a part of their keys; and its modules."""
+    tensors = load_file(make_lora(tmp_path / "whole.safetensors"))
+    stems = sorted({key.partition(".")[0] for key in tensors})
+    for number, (suffix, value) in enumerate(values.items()):
+        tensors[f"{stems[number]}.{suffix.replace('__', '.')}"].view(-1)[0] = value
+    save_file(tensors, tmp_path / "x.safetensors", {"ss_network_dim": "99", "modelspec.title": "Ink"})
+    return stems
+
+
+def test_a_broken_module_is_left_out_as_the_refusal_says(command, make_lora, tmp_path):
+    stems = damaged(make_lora, tmp_path, alpha=float("nan"), lora_up__weight=float("inf"))
+    before = (tmp_path / "x.safetensors").read_bytes()
+    code, out, _ = command("check", "x.safetensors", "--base", "nano", "--deep")
+    assert (code, "`loraloom convert` can leave out the modules" in " ".join(out.split())) == (9, True)
+    code, _, err = command("convert", "x.safetensors", "./new.safetensors")
+    assert code == 4
+    assert "let `loraloom convert` repair it (--repair)" in err
+    code, _, err = command("convert", "x.safetensors", "./new.safetensors", "--repair")
+    assert code == 0, err
+    said = [line for line in err.splitlines() if line.startswith("repaired: ")]
+    assert len(said) == 3
+    assert all(f"{stem}.{suffix} holds NaN" in err for stem, suffix in zip(stems, ("alpha", "lora_up.weight"), strict=False))
+    assert "ss_network_dim: said '99', and the ranks are 4" in err
+    whole, new = load_file("whole.safetensors"), load_file("new.safetensors")
+    assert new.keys() == {key for key in whole if key.partition(".")[0] not in stems[:2]}
+    assert all(torch.equal(new[key], whole[key]) for key in new)
+    assert Header.read("new.safetensors").metadata["ss_network_dim"] == "4"
+    assert Header.read("new.safetensors").metadata["modelspec.title"] == "Ink"
+    assert command("check", "new.safetensors", "--deep")[0] == 0
+    assert (tmp_path / "x.safetensors").read_bytes() == before
+
+
+def test_a_repair_never_takes_the_place_of_its_source(command, make_lora, tmp_path):
+    damaged(make_lora, tmp_path, alpha=float("nan"))
+    code, _, err = command("convert", "x.safetensors", "./x.safetensors", "--repair", "--overwrite")
+    assert (code, "gets a name of its own" in err) == (2, True)
+
+
+def test_where_nothing_would_be_left_a_repair_says_so(command, make_lora, tmp_path):
+    tensors = load_file(make_lora(tmp_path / "whole.safetensors"))
+    save_file({key: tensor * float("nan") for key, tensor in tensors.items()}, tmp_path / "x.safetensors")
+    code, _, err = command("convert", "x.safetensors", "./new.safetensors", "--repair", "--base", "nano")
+    assert (code, "nothing would be left" in err) == (4, True)
+
+
+def test_a_folder_of_peft_is_repaired_with_its_config(command, make_lora, tmp_path):
+    make_lora(tmp_path / "whole.safetensors")
+    assert command("convert", "whole.safetensors", "folder", "--dialect", "peft-folder")[0] == 0
+    path = tmp_path / "folder" / "unet" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    key = sorted(tensors)[0]
+    save_file(tensors | {key: tensors[key] * float("inf")}, path)
+    assert command("convert", "folder", "./new.safetensors")[0] == 4
+    code, _, err = command("convert", "folder", "./new.safetensors", "--repair")
+    assert (code, err.count("repaired: ")) == (0, 1), err
+    assert len(dialects.read("new.safetensors").adapters) == len(dialects.read("whole.safetensors").adapters) - 1

@@ -43,6 +43,10 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Leave out modules with NaN or infinite values, and write metadata that says what the tensors have."),
+    ] = False,
     overwrite: options.Replace = False,
     lora_folder: options.LoraFolder = None,
     follow_links: options.FollowLinks = False,
@@ -56,12 +60,25 @@ def convert(
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     target = expanded(output) if naming(tool, dialect or "kohya").folder else session.new_file(output)
-    found = session.convert(file, target, dialect=dialect, tool=tool, goal=goal, plain=plain, dtype=dtype, base=base, overwrite=overwrite)
+    found = session.convert(
+        file,
+        target,
+        dialect=dialect,
+        tool=tool,
+        goal=goal,
+        plain=plain,
+        dtype=dtype,
+        base=base,
+        repair=repair,
+        overwrite=overwrite,
+    )
     if as_json:
         terminal.out_json(asdict(found) | {"path": str(found.path)})
         return
     terminal.out(terminal.line(found.path))
     terminal.err(_summary(found))
+    for sentence in found.repaired:
+        terminal.err(f"repaired: {sentence}")
     print_notes(found.warnings)
     if found.left_out:
         more = f", and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""

@@ -30,6 +30,7 @@ class Form(NamedTuple):
     goal: Goal
     dtype: str | None
     plain: bool
+    repair: bool = False
 
 
 def convert(kept: Kept, name: str | Path, output: Path, form: Form, base: str | None, *, overwrite: bool) -> Converted:

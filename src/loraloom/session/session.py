@@ -119,10 +119,11 @@ class Session:
         dtype: str | None = None,
         base: str | None = None,
         overwrite: bool = False,
+        repair: bool = False,
     ) -> Converted:
-        """Write a file in another dialect, type or dtype, or for another program; as `converting.convert` says. `base` is for files that
-        do not tell theirs; for a program and for plain factors its weights are read too."""
-        form = files.Form(dialect, tool, goal, dtype, plain=plain)
+        """Write a file in another dialect, type or dtype, for another program, or repaired; as `converting.convert` says. `base` is for
+        files that do not tell theirs; for a program and for plain factors its weights are read too."""
+        form = files.Form(dialect, tool, goal, dtype, plain=plain, repair=repair)
         with TURNS.working():
             return files.convert(self._kept, name, output, form, base, overwrite=overwrite)
 

@@ -117,4 +117,7 @@ def require_finite(path: Path, key: str, tensor: "Tensor") -> None:
         extremes = [value.item() for value in torch.aminmax(wide)] if tensor.numel() else []
     if not all(map(is_usable, extremes)):
         what = "values that float32 cannot hold" if all(map(math.isfinite, extremes)) else "NaN or infinite values"
-        raise BadTensor(f"{path.name}: {key} holds {what}; the training that made it went wrong, retrain or use an earlier epoch")
+        raise BadTensor(
+            f"{path.name}: {key} holds {what}; the training went wrong: use an earlier epoch, or let `loraloom convert` repair it",
+            fields=("repair",),
+        )
