@@ -223,3 +223,15 @@ def test_nothing_below_the_command_line_prints():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo")
     ]
     assert calls == []
+
+
+def test_files_that_cannot_be_used_are_last_in_the_list_and_counted(command, make_lora, tmp_path):
+    make_lora(tmp_path / "loras" / "z.safetensors")
+    for name in ("a", "m"):
+        (tmp_path / "loras" / f"{name}.safetensors").write_text("Entry not found")
+    _, out, err = command("list")
+    names = [row.split()[0] for row in out.splitlines()]
+    assert names[-2:] == ["a", "m"]
+    assert "z" in names[:-2]
+    assert 'this is a text ("Entry not found")' in out
+    assert f"2 of {len(names) - 1} files cannot be used" in err

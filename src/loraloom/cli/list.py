@@ -58,11 +58,13 @@ def _print_table(catalogue: "Catalogue", shown: "list[tuple[Item, Facts]]") -> N
         table.add_column(title, overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("where", overflow="fold", style="dim")
-    for item, facts in shown:
+    for item, facts in sorted(shown, key=lambda each: bool(each[1].problem)):  # what cannot be used is last, and does not hide
         kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
         middle = cell(facts.problem, "red") if facts.problem else cell(_few(facts.triggers))
         table.add_row(cell(catalogue.tag(item)), cell(facts.title), cell(kinds), middle, size(item.size), cell(_home(item.path.parent)))
     Screen().print(table)
+    if broken := sum(bool(facts.problem) for _, facts in shown):
+        print_notes([f"{broken} of {len(shown)} files cannot be used; the list ends with them and their reasons"])
 
 
 def _left_out(entries: "Iterable[LeftOut]") -> Iterator[str]:
