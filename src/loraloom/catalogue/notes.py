@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from loraloom.filenames import shown
+
 MAX_WORDS = 1000
 MAX_WORD = 500  # characters
 _MAX_BYTES = 4 * 2**20
@@ -85,22 +87,22 @@ class Content:
 
 def read_notes(path: Path) -> Content:
     """What the file says; nothing where there is none. What cannot be read of it is in `problems`."""
-    content = Content(path.name)
+    content = Content(shown(path.name))
     try:
         if path.stat().st_size > _MAX_BYTES:
-            content.problems.append(f"{path.name}: larger than {_MAX_BYTES >> 20} MiB, so these notes were not read")
+            content.problems.append(f"{content.name}: larger than {_MAX_BYTES >> 20} MiB, so these notes were not read")
             return content
         text, note = _text(path.read_bytes())
     except FileNotFoundError:
         return content
     except OSError as error:
-        content.problems.append(f"{path.name}: these notes cannot be read: {error.strerror or error}")
+        content.problems.append(f"{content.name}: these notes cannot be read: {error.strerror or error}")
         return content
-    content.problems += [f"{path.name}: {note}"] if note else []
+    content.problems += [f"{content.name}: {note}"] if note else []
     try:
         content.values = _decoded(text)
     except (ValueError, RecursionError) as error:
-        content.problems.append(f"{path.name}: these notes do not count, as they are not JSON: {_why(text, error)}")
+        content.problems.append(f"{content.name}: these notes do not count, as they are not JSON: {_why(text, error)}")
     return content
 
 

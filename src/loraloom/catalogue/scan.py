@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from loraloom.catalogue.sidecar import Beside, endings_beside
 from loraloom.errors import FileError, NotFound, suggestion
-from loraloom.filenames import has_ending, stem
+from loraloom.filenames import has_ending, shown, stem
 
 _FOLLOW = "; to follow it, put the folder where it leads into the setting lora_folders, or turn the setting follow_links on"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,18 +32,18 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        return stem(_text(self.path.name))
+        return stem(shown(self.path.name))
 
     @property
     def below(self) -> str:
         """The path below the library without its ending: `styles/neon`."""
         inside = str(self.path)[len(str(self.folder)) :].lstrip(os.sep)  # relative_to takes ten times as long
-        return stem(_text(inside).replace(os.sep, "/"))
+        return stem(shown(inside).replace(os.sep, "/"))
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every spelling that this place gives, shortest first; the last one tells files of two libraries apart."""
-        return self.name, self.below, f"{_text(self.folder.name)}/{self.below}"
+        return self.name, self.below, f"{shown(self.folder.name)}/{self.below}"
 
 
 @dataclass(frozen=True)
@@ -273,11 +273,6 @@ def _same_file(one: Path, other: Path) -> bool:
 def _like_a_network(name: str) -> bool:
     """Whether a link could have led to a network or to a folder of them: not to a picture or to notes."""
     return has_ending(name) or "." not in name
-
-
-def _text(name: str) -> str:
-    """A name that can be shown and encoded: bytes that are no text in the system's encoding become �."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 
 def _folders_beside(folder: Path) -> list[str]:

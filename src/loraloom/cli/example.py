@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from loraloom.cli import terminal
+from loraloom.home import expanded
 
 
 def example(
@@ -14,6 +15,6 @@ def example(
     """Put the example pictures down, and print where they are: a style to train in minutes on the embedded base."""
     from loraloom.examples import put_examples
 
-    for path in put_examples(folder.expanduser()):
+    for path in put_examples(expanded(folder)):
         terminal.out(str(path))
     terminal.err(f"next: loraloom train {folder / 'delft'} --trigger zvz --output mine")
