@@ -38,6 +38,7 @@ LAYERS = {
     "prompts": 1,
     "atomic": 0,
     "bounds": 0,
+    "leftovers": 0,
     "errors": 0,
     "schedule": 0,
     "strength": 0,

@@ -2,20 +2,13 @@
 
 import errno
 import os
-import re
-import secrets
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from loraloom.errors import Taken, WriteFailed
-
-ASIDE = ".loraloom-"  # a folder beside its place, in which a file is made and looked at before it gets its name
-_LEFT = re.compile(rf"{re.escape(ASIDE)}[a-z0-9_]{{8}}|\..{{1,32}}\.[0-9a-f]{{12}}\.partial")
-_DAY = 24 * 60 * 60  # seconds; nothing is written for so long
+from loraloom.leftovers import beside
 
 
 @contextmanager
@@ -40,8 +33,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     Raises WriteFailed for what the system says.
     """
-    # Cut, so that a long name still has room for the ending (255 bytes on most systems).
-    temporary = path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.partial")
+    temporary = beside(path)
     try:
         yield temporary
     except OSError as error:
@@ -144,14 +136,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def forget_leftovers(folder: Path) -> None:
-    """Delete what a run that was killed left in this folder more than a day ago. Only names that are made here are looked at."""
-    with suppress(OSError):
-        for path in folder.iterdir():
-            if _LEFT.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _DAY:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loraloom import dialects
-from loraloom.atomic import forget_leftovers, make_folder, refuse_existing
+from loraloom.atomic import make_folder, refuse_existing
 from loraloom.bases import Base
 from loraloom.bases.detect import by_family, detect
 from loraloom.combine import part
@@ -17,6 +17,7 @@ from loraloom.dialects.fields import check_field
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.dialects.placing import nameless
 from loraloom.errors import BaseError, FileError, NothingApplied, SettingsError, WriteFailed, suggestion
+from loraloom.leftovers import forget_leftovers
 from loraloom.lorafile import Metadata
 from loraloom.rewrite import content_hash, rewrite
 from loraloom.strength import Place

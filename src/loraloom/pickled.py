@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from loraloom import tensorfile
 from loraloom.errors import FileError
 from loraloom.lazy import torch
+from loraloom.leftovers import aside
 
 MAX_BYTES = 16 * 2**30
 SECONDS = 300
@@ -36,7 +37,7 @@ def opened(path: Path, *, seconds: float = SECONDS) -> Iterator[Opened]:
     size = _size(path)
     if size > MAX_BYTES:
         raise FileError(f"{path}: {size:,} bytes; the limit for a pickle is {MAX_BYTES:,}")
-    with tempfile.TemporaryDirectory(prefix="loraloom-") as folder:
+    with aside(Path(tempfile.gettempdir())) as folder:
         target = Path(folder) / f"{path.stem[:100]}.safetensors"
         # -P: a file called torch.py beside the user's LoRAs must not be imported.
         command = [

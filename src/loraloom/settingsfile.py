@@ -10,9 +10,10 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from loraloom.atomic import forget_leftovers, replacing
+from loraloom.atomic import replacing
 from loraloom.errors import SettingsError, WriteFailed
 from loraloom.home import config_folder, expanded
+from loraloom.leftovers import forget_leftovers
 
 _TURN_SECONDS = 60  # for the turn to change the file, which takes milliseconds
 _THREADS = threading.Lock()  # those of this process wait in order; between processes the lock file is looked at again and again

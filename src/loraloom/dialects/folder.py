@@ -19,6 +19,7 @@ import msgspec
 from loraloom import tensorfile
 from loraloom.dialects.metadata import PEFT_CONFIG
 from loraloom.errors import FileError, LimitExceeded, UnknownFormat, WriteFailed
+from loraloom.leftovers import beside
 from loraloom.tensorfile import Header
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def write(path: Path, parts: Mapping[str, Written]) -> Path:
     A folder that was there is replaced if it is one of PEFT's. Raises WriteFailed; what was there is untouched then.
     """
     _refuse_foreign(path)
-    fresh = _aside(path, "partial")
+    fresh = beside(path)
     try:
         for component, written in parts.items():
             folder = fresh if len(parts) == 1 else fresh / component
@@ -173,7 +174,7 @@ def replace_folder(fresh: Path, path: Path) -> None:
     Raises WriteFailed for a folder of somebody else, OSError where the system says no; what was there is there then.
     """
     _refuse_foreign(path)
-    old = _aside(path, "old")
+    old = path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.old")  # the only copy for a moment: never taken for a leftover
     if path.exists():
         path.rename(old)
     try:
@@ -184,10 +185,6 @@ def replace_folder(fresh: Path, path: Path) -> None:
         raise
     with suppress(OSError):
         shutil.rmtree(old)
-
-
-def _aside(path: Path, ending: str) -> Path:
-    return path.with_name(f".{path.name[:32]}.{secrets.token_hex(6)}.{ending}")
 
 
 def _refuse_foreign(path: Path) -> None:

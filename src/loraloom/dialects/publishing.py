@@ -1,15 +1,15 @@
 """A network gets its name on the disk only when it was read back and nothing of it is missing."""
 
-import tempfile
 from pathlib import Path
 
-from loraloom.atomic import ASIDE, forget_leftovers, give_name, sync_folder
+from loraloom.atomic import give_name, sync_folder
 from loraloom.bases import Base
 from loraloom.dialects.folder import replace_folder
 from loraloom.dialects.reading import read
 from loraloom.dialects.writing import write
 from loraloom.errors import DialectCannotHold, WriteFailed
 from loraloom.lazy import torch
+from loraloom.leftovers import aside
 from loraloom.lorafile import LoraFile
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # as commands and requests call them
@@ -23,8 +23,7 @@ def publish(file: LoraFile, base: Base, output: Path, dialect: str, dtype: str, 
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        forget_leftovers(output.parent)
-        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=output.parent) as folder:
+        with aside(output.parent) as folder:
             written = write(file, Path(folder) / output.name, dialect, dtype=getattr(torch, dtype))
             back = read(written, base, force=True)
             _compare(file, back, dialect)

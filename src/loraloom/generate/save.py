@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL.PngImagePlugin import PngInfo
 
 from loraloom.atomic import make_folder, replacing, take_name, written_beside
+from loraloom.leftovers import forget_leftovers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +48,7 @@ def save_numbered(image: "Image", folder: str | Path, title: str, text: str, *, 
     """Save as `0001-a-castle-at-night.png` in `folder`, made if it is missing, with the first number above all that are there."""
     folder = Path(folder)
     make_folder(folder)
+    forget_leftovers(folder)
     number = 1 + max((int(found[1]) for item in folder.iterdir() if (found := _NUMBER.fullmatch(item.name))), default=0)
     with written_beside(folder / f"{slug(title)}.png") as temporary:
         _write(temporary, png_bytes(image, text, key=key))
