@@ -87,7 +87,7 @@ def test_every_naming_holds_it(session, tmp_path, dialect):
         ("<lora:ink:0~1>", {}, NotSupported, "one strength for all steps"),
         ("<lora:ink:1>", {"steps": 4}, SettingsError, "steps: are those of a mean"),
         ("<lora:ink:0@1,1@9>", {"flatten": True, "steps": 8}, NothingApplied, "at strength 0"),
-        ("<lora:ink:1>", {"components": ("vae",)}, SettingsError, "no component 'vae'"),
+        ("<lora:ink:1>", {"components": ("vae",)}, SettingsError, "has no vae; it has unet"),
         ("<lora:ink:1>", {"dtype": "int8"}, SettingsError, "dtype: .*'fp16', 'bf16' or 'fp32'"),
     ],
 )

@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from loraloom import dialects
 from loraloom.bases import NANO
 from loraloom.bases.nano.model import load
 from loraloom.errors import TrainingError, WriteFailed
+from loraloom.tensorfile import Header
 from loraloom.train import TrainConfig, TrainingStopped, train
 from loraloom.train.preflight import preflight
 from loraloom.train.store import Store
@@ -48,6 +51,24 @@ def test_damaged_entries_are_made_anew_and_told(job: Job, nano: Any, tmp_path: P
     assert result.hash == expected
     assert any(note.startswith("3 damaged entries of the cache were made anew: ") for note in result.notes)
     assert notes(train(job(**values), nano, NANO)).endswith("6 entries found, 0 made")
+
+
+def test_runs_that_share_a_cache_at_once_leave_one_another_entries_alone(tmp_path: Path) -> None:
+    """What one reads, nobody writes again, and all get what a run alone gets."""
+    folder, gate = str(tmp_path / "kept"), threading.Barrier(8)
+    Store(folder)
+
+    def run(_: int) -> tuple[list[float], list[Path]]:
+        store = Store(folder, base="x")
+        gate.wait()
+        made = [store.tensors("text", {"number": str(number)}, lambda n=number: {"a": torch.full((64,), float(n))}) for number in range(40)]  # type: ignore[misc]
+        return [float(each["a"].sum()) for each in made], store.damaged
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(run, range(8)))
+    assert [values for values, _ in found] == [[64.0 * number for number in range(40)]] * 8
+    assert {tensors for entry in (tmp_path / "kept").iterdir() for tensors in Header.read(entry).entries} == {"a"}
+    assert len(list((tmp_path / "kept").iterdir())) == 40
 
 
 def test_entries_are_never_read_for_another_base_or_size(job: Job, nano: Any, tmp_path: Path, pictures: Path) -> None:

@@ -173,7 +173,7 @@ def test_mistakes_are_told_at_once_with_their_place(server, clean, request_, sta
     [
         ({"mix": "<lora:delft:0~1>"}, "flatten", "one strength for all steps"),
         ({"mix": "<lora:delft:0>"}, None, "at strength 0"),
-        ({"components": ["vae"]}, None, "no component 'vae'"),
+        ({"components": ["vae"]}, None, "has no vae; it has unet"),
         ({"type": "lokr", "dialect": "peft"}, "dialect", "write it in kohya naming"),
         ({"mix": "<lora:scaled:1>"}, "base", "give the base"),
         ({"type": "full", "rank": 4}, None, "give the type alone"),

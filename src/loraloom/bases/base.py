@@ -98,5 +98,5 @@ class Base:
         if unknown := [name for name in meant if name not in self.components]:
             known = (*self.components, *short) if texts else self.components
             hint = suggestion(unknown[0], known) or f"; it has {', '.join(known)}"
-            raise SettingsError(f"components: {self.title} has no {' or '.join(unknown)}{hint}", fields=("components",))
+            raise SettingsError(f"components: {self.title} has no {' or '.join(unknown)}{hint}")
         return meant

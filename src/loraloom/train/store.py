@@ -52,7 +52,8 @@ class Store:
             return kept
         self.made += 1
         fresh = make()
-        tensorfile.write(path, fresh, told | {"content": tensorfile.content_hash(fresh)})
+        if path in self.damaged or not path.exists():  # another run may have made it meanwhile, and may be reading it
+            tensorfile.write(path, fresh, told | {"content": tensorfile.content_hash(fresh)})
         return fresh
 
     def told(self) -> Iterator[str]:
