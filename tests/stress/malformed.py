@@ -13,23 +13,28 @@ import resource
 import struct
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from broken import SHAPES
 from cases import CASES, takes
 from support import fingerprint
 
 from loraloom import tensorfile
+from loraloom.adapters import SUFFIXES
 from loraloom.bases import NANO
 from loraloom.bases.nano.model import load
+from loraloom.catalogue.inspecting import fit, inspect
 from loraloom.dialects import DIALECTS, match, read
 from loraloom.engine import Engine
-from loraloom.errors import LoraError
+from loraloom.errors import LoraError, Unforeseen
 from loraloom.lorafile import Mix
 from loraloom.strength import Strength
 from loraloom.tensorfile import Header
 
 JUNK = (None, True, -1, 0, 2**63, 1e300, "", "x", "F16", "I64", [], [1], [0, 0], [-1, 4], {}, {"a": {}}, "\ud800", "é" * 300)
+METADATA = ("ss_network_dim", "ss_network_args", "ss_tag_frequency", "lora_adapter_metadata", "modelspec.title", "\x1b[2J")
 BIG = 20_000
 TARGET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 KERNEL = "lora_unet_conv_in"
@@ -83,7 +88,7 @@ def header_changed(content: bytes, dice: random.Random) -> bytes:
     for _ in range(dice.choice((1, 1, 3))):
         name = dice.choice(list(header))
         entry = header[name]
-        kind = dice.randrange(6)
+        kind = dice.randrange(8)
         if kind == 0:
             header[name] = copy.deepcopy(dice.choice(JUNK))
         elif kind == 1 and isinstance(entry, dict) and entry:
@@ -94,8 +99,13 @@ def header_changed(content: bytes, dice: random.Random) -> bytes:
             entry["dtype"] = dice.choice(("F32", "F16", "BF16", "I32", "I64", "F64", "BOOL", "F8_E4M3", "U8"))
         elif kind == 4:
             header[name[: dice.randrange(len(name) + 1)] + dice.choice(("", ".alpha", ".", ".lora_mid.weight", "x"))] = header.pop(name)
-        else:
+        elif kind == 5:
             header[dice.choice(list(header))] = header.pop(name)
+        elif kind == 6 and isinstance(entry, dict):  # one more tensor of the module, empty or of no dimension, in any shape
+            shape = dice.choice([shape for shape in SHAPES if 0 in shape])
+            header[f"{name.partition('.')[0]}.{dice.choice(sorted(SUFFIXES))}"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        else:
+            header["__metadata__"] = {dice.choice(METADATA): copy.deepcopy(dice.choice(JUNK))}
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
@@ -152,6 +162,12 @@ class Trial:
 
     def one(self, path: Path, *, force: bool) -> None:
         started, attached = time.perf_counter(), False
+        for look in (partial(inspect, keys=True), partial(fit, base=NANO, deep=True)):
+            try:
+                look(path)
+            except LoraError as error:
+                if isinstance(error, Unforeseen):
+                    raise
         try:
             file = read(path, NANO, force=force)
             self.counts["read"] += 1
