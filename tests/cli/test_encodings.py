@@ -44,7 +44,7 @@ WRONG = [
 PROGRAM = """
 import ast, sys
 from loraloom.cli import main
-for arguments in ast.literal_eval(sys.stdin.read()):
+for arguments in ast.literal_eval(sys.stdin.buffer.read().decode("ascii")):
     sys.argv = ["loraloom", *arguments]
     code = 0
     try:
