@@ -37,6 +37,8 @@ def _chance(tensor):
 def _shifted(found, exact, size):
     """`found` shifted by up to one unit roundoff of `size`, where it is not exact."""
     roundoff = torch.finfo(found.dtype).eps / 2
+    if found.dtype.itemsize == 2:  # summed in float32, then rounded once
+        size = exact.abs()
     moved = (found.double() + _chance(found) * roundoff * size.double()).to(found.dtype)
     return torch.where(found.double() == exact, found, moved)
 
