@@ -9,7 +9,6 @@ Singular vectors change their signs too: LAPACK promises none.
 It is a net for tests whose bound is that of one processor: slower by a factor of three, and not part of `make test`.
 """
 
-import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -102,7 +101,6 @@ class OtherRounding(TorchDispatchMode):
         return found
 
 
-@pytest.fixture(autouse=True)
-def _other_rounding():
-    with OtherRounding():
-        yield
+def pytest_sessionstart() -> None:
+    """From now on, so that what fixtures compute once is shifted too. Threads that tests start round as this processor does."""
+    OtherRounding().__enter__()
