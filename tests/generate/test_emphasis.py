@@ -62,9 +62,15 @@ def by_hand(encoder, tokenizer, spans, states=lambda found: found.last_hidden_st
     return changed * (z.mean() / changed.mean())
 
 
-def close(found, expected):
-    """Two roundings of every number, and those of two means: 8 unit roundoffs of the largest."""
-    return bool((found - expected).abs().max() <= 8 * EPS * expected.abs().max())
+def close(found, expected, lost=1.0):
+    """1e-5 of the largest: what an encoder's sums may differ by where a batch of another size is summed in other blocks. `lost` is how much
+    larger its numbers are than their mean: the mean, and all that it multiplies, has that much less of the digits."""
+    return bool((found - expected).abs().max() <= 1e-5 * lost * expected.abs().max())
+
+
+def lost(tensor):
+    """How much larger numbers are than their mean; small where they are no random ones around zero."""
+    return float(tensor.abs().mean() / tensor.mean().abs())
 
 
 def test_weights_are_the_webuis_formula(pipeline):
@@ -90,7 +96,7 @@ def test_both_encoders_of_sdxl_have_a_mean_of_their_own(sdxl):
 
     first = by_hand(sdxl.text_encoder, sdxl.tokenizer, spans, penultimate)
     second = by_hand(sdxl.text_encoder_2, sdxl.tokenizer_2, spans, penultimate)
-    assert close(found[0], torch.cat([first, second], dim=-1))
+    assert close(found[0], torch.cat([first, second], dim=-1), max(lost(first), lost(second)))
     assert torch.equal(pooled, _plain(sdxl, ["a red cat"], ["dark"])[2])  # pooled vectors are not weighed
 
 
@@ -195,7 +201,8 @@ def test_several_pictures_of_a_prompt_follow_one_another(pipeline, sdxl):
 def test_layers_are_skipped_as_the_pipeline_skips_them(sdxl):
     found = encoded(sdxl, ["a (red:1.3) cat"], clip_skip=1)[0]
     spans, width = [("a ", 1.0), ("red", 1.3), (" cat", 1.0)], sdxl.text_encoder.config.hidden_size
-    assert close(found[0, :, :width], by_hand(sdxl.text_encoder, sdxl.tokenizer, spans, lambda given: given.hidden_states[-3]))
+    expected = by_hand(sdxl.text_encoder, sdxl.tokenizer, spans, lambda given: given.hidden_states[-3])
+    assert close(found[0, :, :width], expected, lost(expected))
     assert not close(found, encoded(sdxl, ["a (red:1.3) cat"])[0])
 
 
