@@ -58,13 +58,18 @@ def _print_table(catalogue: "Catalogue", shown: "list[tuple[Item, Facts]]") -> N
         table.add_column(title, overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("where", overflow="fold", style="dim")
-    for item, facts in sorted(shown, key=lambda each: bool(each[1].problem)):  # what cannot be used is last, and does not hide
-        kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
-        middle = cell(facts.problem, "red") if facts.problem else cell(_few(facts.triggers))
-        table.add_row(cell(catalogue.tag(item)), cell(facts.title), cell(kinds), middle, size(item.size), cell(_home(item.path.parent)))
-    Screen().print(table)
-    if broken := sum(bool(facts.problem) for _, facts in shown):
-        print_notes([f"{broken} of {len(shown)} files cannot be used; the list ends with them and their reasons"])
+    for item, facts in shown:
+        if not facts.problem:
+            kinds = "+".join(facts.types) + (f" {facts.rank}" if facts.rank else "")
+            words, where = cell(_few(facts.triggers)), cell(_home(item.path.parent))
+            table.add_row(cell(catalogue.tag(item)), cell(facts.title), cell(kinds), words, size(item.size), where)
+    if table.row_count:
+        Screen().print(table)
+    broken = [f"{catalogue.tag(item)} ({_home(item.path.parent)}): {facts.problem}" for item, facts in shown if facts.problem]
+    for sentence in broken:  # last, where they hide nothing, and each a line: a column of the table would break its words
+        terminal.out(terminal.line(sentence))
+    if broken:
+        print_notes([f"{len(broken)} of {len(shown)} files cannot be used; the list ends with them and their reasons"])
 
 
 def _left_out(entries: "Iterable[LeftOut]") -> Iterator[str]:
