@@ -361,7 +361,7 @@ def test_a_file_that_does_not_fit_is_an_error_and_changes_nothing(sd3, folder, w
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04pickle", "this is a ZIP archive"),
+        (b"PK\x03\x04pickle", "this is a pickle"),
         (b"", "the file is empty"),
         (b"\x08" + b"\0" * 7 + b'{"a":', "cut short|not what safetensors defines|describes"),
     ],

@@ -6,6 +6,9 @@ import zlib
 import pytest
 from interrupts import by_sending, by_signal, each_line, scenes, struck, visited
 
+# An interrupt that comes inside of `__del__` is dropped by Python, with a warning: nobody is there who could hear of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SCENES = (
     "merge",
     "merge, base in a file",
