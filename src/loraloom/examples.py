@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from loraloom.atomic import replacing
+from loraloom.atomic import make_folder, replacing
 from loraloom.errors import WriteFailed
 
 
@@ -18,8 +18,9 @@ def example_sets() -> Path:
 def put_examples(folder: Path) -> tuple[Path, ...]:
     """Copies every set into `folder`, which is made; returns the sets' folders there. Files that are there already stay, if they are
     the same. Raises WriteFailed for one that is another, before anything is written, and where the disk says no."""
+    make_folder(folder)
     pairs = list(_pairs(folder))
-    if taken := [target for source, target in pairs if target.exists() and target.read_bytes() != source.read_bytes()]:
+    if taken := [target for source, target in pairs if target.exists() and not _same(source, target)]:
         raise WriteFailed(f"{taken[0]} is there already and was not touched; give another folder: loraloom example FOLDER")
     for source, target in pairs:
         if not target.exists():
@@ -32,11 +33,12 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
         yield from ((path, folder / chosen.name / path.name) for path in sorted(chosen.iterdir()) if path.suffix in (".png", ".txt"))
 
 
+def _same(source: Path, target: Path) -> bool:
+    return target.is_file() and target.read_bytes() == source.read_bytes()
+
+
 def _copy(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{target.parent}: this folder could not be made: {error.strerror or error}") from error
+    make_folder(target.parent)
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
         with temporary.open("rb+") as file:

@@ -19,23 +19,47 @@ def writable_folders(settings: Settings, more: Iterable[Path] = ()) -> tuple[Pat
 
 
 def new_file(output: str | Path, settings: Settings, more: Iterable[Path] = (), *, usual: str = "") -> Path:
-    """The path of the new file that `output` names, always with an ending.
+    """The path of the new LoRA file that `output` names, always with an ending.
 
     A bare name is a file of the library: it goes into the first of `writable_folders`. Anything with a separator, and `~`, is a path;
-    `./name` is the current folder. A folder (one that exists, or a text that ends with a separator) holds the file `usual`.
-    Raises SettingsError for an empty name, and for a folder where nothing is usual.
+    `./name` is the current folder. A folder holds the file `usual`. Raises SettingsError as `new_path` does.
     """
-    text = os.fspath(output)
-    path = expanded(text)
-    if not text.strip():
-        raise SettingsError("the new file has no name; give one, such as mixed.safetensors")
-    if text.endswith(_SEPARATORS) or os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        if not usual:
-            raise SettingsError(f"{text} is a folder; say what the new file is called: {path / 'NAME'}{SUFFIX}")
-        return path / usual
-    path = path if path.suffix.lower() in (SUFFIX, *_OTHERS) else path.with_name(path.name + SUFFIX)
-    folders = () if _has_folder(text) else writable_folders(settings, more)
+    path = new_path(output, usual=usual)
+    if path.suffix.lower() not in (SUFFIX, *_OTHERS):
+        path = path.with_name(path.name + SUFFIX)
+    if names_folder(output) or _has_folder(os.fspath(output)):
+        return path
+    folders = writable_folders(settings, more)
     return folders[0] / path if folders else path
+
+
+def new_path(output: str | Path, *, usual: str = "", ending: str = SUFFIX) -> Path:
+    """The path of the new file that `output` names: `usual` in a folder, else exactly what it says.
+
+    Raises SettingsError for an empty name, and for a folder where nothing is usual; `ending` is that of the name it suggests.
+    """
+    path = _named(output, f"the new file has no name; give one, such as mixed{ending}")
+    if names_folder(output):
+        if not usual:
+            raise SettingsError(f"{output} is a folder; say what the new file is called: {path / 'NAME'}{ending}")
+        return path / usual
+    return path
+
+
+def new_folder(output: str | Path) -> Path:
+    """The folder that `output` names. Raises SettingsError for an empty name."""
+    return _named(output, "the folder has no name; give one, or a dot for the current folder")
+
+
+def names_folder(output: str | Path) -> bool:
+    """Whether it can only mean a folder: one that exists, or a text that ends with a separator, which a Path does not keep."""
+    return os.fspath(output).endswith(_SEPARATORS) or os.path.isdir(expanded(output))  # noqa: PTH112 - Path.is_dir raises for long names
+
+
+def _named(output: str | Path, empty: str) -> Path:
+    if not os.fspath(output).strip():
+        raise SettingsError(empty)
+    return expanded(output)
 
 
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))

@@ -99,6 +99,8 @@ def test_a_component_that_the_base_does_not_have_is_refused_with_the_nearest() -
         ({}, "pictures.safetensors"),
         ({"output": Path("x/y.v1")}, "x/y.v1.safetensors"),
         ({"output": Path("y.safetensors")}, "y.safetensors"),
+        ({"output": "runs/", "trigger": "zvz"}, "runs/zvz.safetensors"),
+        ({"output": "runs/y.safetensors/", "trigger": "zvz"}, "runs/y.safetensors/zvz.safetensors"),
     ],
 )
 def test_the_output_always_has_a_name_with_the_ending(values: dict[str, object], name: str) -> None:

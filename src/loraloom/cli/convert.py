@@ -7,7 +7,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
-from loraloom.home import expanded
+from loraloom.newfile import new_folder
 
 if TYPE_CHECKING:
     from loraloom.converting import Converted
@@ -59,7 +59,7 @@ def convert(
 
     goal = Goal(rank, error, energy, max_rank, type, factor)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
-    target = expanded(output) if naming(tool, dialect or "kohya").folder else session.new_file(output)
+    target = new_folder(output) if naming(tool, dialect or "kohya").folder else session.new_file(output)
     found = session.convert(
         file,
         target,

@@ -10,6 +10,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.cli.show import print_notes
+from loraloom.newfile import new_path
 
 if TYPE_CHECKING:
     from loraloom.combine import OnModule
@@ -76,7 +77,7 @@ def extract(
     if exact and any(size is not None for size in (rank, error, energy)):
         raise SettingsError("--exact loses nothing, so it goes with none of --rank, --error and --energy; give one")
     mix, output = _arguments(mix, output, tuned)
-    require_plot(plot, overwrite=overwrite)
+    drawn = plot_path(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     parts = tuple(name.strip() for name in components.split(",")) if components is not None else None
     request = options.asked(
@@ -99,21 +100,23 @@ def extract(
     )
     with _bar(shown=tuned is not None) as on_module:
         found = session.extract(request, session.new_file(output), live=live, on_module=on_module, overwrite=overwrite)
-    print_extracted(found, "the mix" if tuned is None else "the difference", plot=plot, overwrite=overwrite, as_json=as_json)
+    print_extracted(found, "the mix" if tuned is None else "the difference", plot=drawn, overwrite=overwrite, as_json=as_json)
 
 
-def require_plot(plot: Path | None, *, overwrite: bool) -> None:
-    """Raises before the work what would keep the plot from being drawn after it: a name of another kind, a file there, no matplotlib."""
+def plot_path(plot: str | None, *, overwrite: bool) -> Path | None:
+    """Where the plot goes. Raises before the work what would stop the plot after it: another ending, a file there, no matplotlib."""
     from loraloom import plotting
     from loraloom.atomic import refuse_existing
     from loraloom.errors import SettingsError
 
     if plot is None:
-        return
-    if plot.suffix.lower() != ".png":
+        return None
+    path = new_path(plot, ending=".png")
+    if path.suffix.lower() != ".png":
         raise SettingsError(f"--plot {plot}: a plot is a PNG file; let its name end in .png")
-    refuse_existing(plot, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite)
     plotting.require()
+    return path
 
 
 def _arguments(mix: str | None, output: str | None, tuned: str | None) -> tuple[str | None, str]:

@@ -41,7 +41,7 @@ def generate(
         typer.Option(help="How far from the picture: the part of the steps that is run, up to 1. (default: 0.75)", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-prompt.png)", show_default=False)
+        str | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-prompt.png)", show_default=False)
     ] = None,
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
@@ -89,7 +89,7 @@ def generate(
     if explain:
         _explain(session.explain(request), as_json=as_json)
         return
-    place = Output.of(output or session.settings.output_folder, pictures=pictures, overwrite=overwrite)
+    place = Output.of(session.settings.output_folder if output is None else output, pictures=pictures, overwrite=overwrite)
     paths: list[Path] = []
 
     def save(index: int, picture: "Picture") -> None:

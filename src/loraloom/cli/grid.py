@@ -1,6 +1,5 @@
 """`loraloom grid`: one sheet, a row for each prompt, a column for each LoRA, strength or mix."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +23,7 @@ def grid(
     sampler: options.Sampler = None,
     base: options.Base = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-grid.png)", show_default=False)
+        str | None, typer.Option("-o", "--output", help="A .png file, or a folder. (default: outputs/0001-grid.png)", show_default=False)
     ] = None,
     overwrite: options.Overwrite = False,
     lora_folder: options.LoraFolder = None,
@@ -62,7 +61,7 @@ def grid(
         skip_missing=skip_missing,
     )
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
-    place = Output.of(output or session.settings.output_folder, overwrite=overwrite)
+    place = Output.of(session.settings.output_folder if output is None else output, overwrite=overwrite)
     with progress_bar(f"opening {base or session.settings.base}") as on_step:
         sheet = session.grid(request, on_step)
     path = place.save(sheet.image, sheet.request.model_dump_json(), title="grid", key="loraloom")

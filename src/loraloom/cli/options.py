@@ -79,7 +79,7 @@ Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is ther
 WeightsOf = Annotated[
     str | None, typer.Option("--base", help="The base, for types whose change depends on its weights.", show_default=False)
 ]
-Plot = Annotated[Path | None, typer.Option(help="Draw the error and rank of each module here: a .png file.", show_default=False)]
+Plot = Annotated[str | None, typer.Option(help="Draw the error and rank of each module here: a .png file.", show_default=False)]
 
 
 _Made = TypeVar("_Made")

@@ -1,6 +1,5 @@
 """Where pictures go: a named file, or numbered files in a folder. Decided and checked before anything is drawn."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 from loraloom.atomic import make_folder, refuse_existing
 from loraloom.errors import SettingsError
 from loraloom.generate.save import save_numbered, save_png
-from loraloom.home import expanded
+from loraloom.newfile import names_folder, new_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,13 +22,14 @@ class Output:
     overwrite: bool = False
 
     @classmethod
-    def of(cls, path: Path, *, pictures: int = 1, overwrite: bool = False) -> "Output":
-        """A path with an ending is a file, unless a folder of this name is there. Several pictures get `-1`, `-2` after the name.
+    def of(cls, output: str | Path, *, pictures: int = 1, overwrite: bool = False) -> "Output":
+        """A name with an ending is a file, unless it names a folder. Several pictures get `-1`, `-2` after the name.
 
-        Raises SettingsError for another ending than .png, Taken if files are there already, WriteFailed if the folder cannot be written.
+        Raises SettingsError for no name and for another ending than .png, Taken if files are there already, WriteFailed if the folder
+        cannot be written.
         """
-        path = expanded(path)
-        if os.path.isdir(path) or not path.suffix:  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        path = new_folder(output)
+        if names_folder(output) or not path.suffix:
             make_folder(path)
             return cls(path)
         if path.suffix.lower() != ".png":

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from loraloom.cli import options
-from loraloom.cli.extract import print_extracted, require_plot
+from loraloom.cli.extract import plot_path, print_extracted
 
 
 def resize(
@@ -47,7 +47,7 @@ def resize(
         dtype=dtype,
         base=base,
     )
-    require_plot(plot, overwrite=overwrite)
+    drawn = plot_path(plot, overwrite=overwrite)
     session = Session(lora_folders=lora_folder or (), follow_links=follow_links)
     found = session.resize(file, request, session.new_file(output), overwrite=overwrite)
-    print_extracted(found, "what it was", plot=plot, overwrite=overwrite, as_json=as_json)
+    print_extracted(found, "what it was", plot=drawn, overwrite=overwrite, as_json=as_json)

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from loraloom.cli import terminal
 from loraloom.cli.course import Lines
-from loraloom.newfile import new_file
+from loraloom.newfile import new_file, new_path
 from loraloom.settings import Settings
 from loraloom.train.config import PARTS, Flags, JobFile, TrainConfig, read_config
 from loraloom.train.config import save_config as write_config
@@ -35,7 +35,7 @@ class Train(TyperCommand):
         return super().parse_args(ctx, arguments(args))
 
 
-def train(config: Path | None, save_config: Path | None, as_json: bool, dry_run: bool, **given: Any) -> None:
+def train(config: Path | None, save_config: str | None, as_json: bool, dry_run: bool, **given: Any) -> None:
     """Train a LoRA on a folder of pictures.
 
     Everything that is not given takes the base's defaults. Ctrl-C stops after the step that runs; the same command with
@@ -44,7 +44,7 @@ def train(config: Path | None, save_config: Path | None, as_json: bool, dry_run:
     values = {name: value for name, value in given.items() if value is not None}
     job = _job(config, values)
     if save_config is not None:
-        _save(job, save_config)
+        _save(job, new_path(save_config, ending=".toml"))
     if dry_run:
         look(job, as_json=as_json)
     else:
@@ -84,7 +84,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
     words = typer.Option(help="read the job from a .toml or .json file; options given here count more", show_default=False)
     yield _parameter("config", Annotated[Path | None, words], None)
     words = typer.Option(help="write the whole job, as it will run, to a .toml or .json file", show_default=False)
-    yield _parameter("save_config", Annotated[Path | None, words], None)
+    yield _parameter("save_config", Annotated[str | None, words], None)
     words = typer.Option("--json", help="print the result as JSON, and nothing else, to standard output")
     yield _parameter("as_json", Annotated[bool, words], False)
     words = typer.Option("--dry-run", help="stop before the model is loaded, and show what the run would read, need and write")

@@ -21,7 +21,7 @@ class JobFields(BaseModel):
     base: Annotated[str | None, Flags("--base", "-b"), MayBePath()] = Field(
         None, description="base model: tiny, a folder, a .safetensors file or a hub name [default: the setting's]"
     )
-    output: Annotated[Path | None, Flags("--output", "-o")] = Field(
+    output: Annotated[str | Path | None, Flags("--output", "-o")] = Field(
         None, description="file to write: a name in the library, or a path [default: TRIGGER.safetensors]"
     )
     title: str = Field("", description="title in the file's metadata [default: the file's name]")

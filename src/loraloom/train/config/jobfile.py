@@ -1,6 +1,7 @@
 """A job in a file: TOML or JSON, a line for each field of `TrainConfig`. Paths in it are relative to the file."""
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -51,15 +52,16 @@ class JobFile:
         if field is None:
             return value
         for mark in (each for each in field.metadata if isinstance(each, MayBePath)):
-            return str(self._beside(value)) if mark.names(value, self.path.resolve().parent) else value
+            return self._beside(value) if mark.names(value, self.path.resolve().parent) else value
         if Path in (field.annotation, *get_args(field.annotation)):
             if isinstance(value, list):
                 return [self._beside(each) if isinstance(each, str) else each for each in value]
             return self._beside(value) if isinstance(value, str) else value
         return value
 
-    def _beside(self, value: str) -> Path:
-        return self.path.resolve().parent / expanded(value)
+    def _beside(self, value: str) -> str:
+        """As text: a separator at its end, which says that it is a folder, stays."""
+        return os.path.join(self.path.resolve().parent, os.path.expanduser(value))  # noqa: PTH111, PTH118 - paths drop it
 
     def where(self, name: str) -> str:
         """`run.toml, line 5: ` for a name that stands in it, else nothing."""

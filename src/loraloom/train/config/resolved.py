@@ -10,7 +10,8 @@ from pydantic import model_validator
 from loraloom.bases import Base
 from loraloom.bases.base import TEXT_ENCODERS
 from loraloom.errors import SettingsError
-from loraloom.filenames import has_ending
+from loraloom.filenames import SUFFIX, has_ending
+from loraloom.newfile import new_path
 from loraloom.strength import is_text_encoder
 from loraloom.train.config.source import Source
 from loraloom.train.config.train import TrainConfig
@@ -129,6 +130,6 @@ def usual_name(config: TrainConfig) -> str:
 
 def _output(config: TrainConfig) -> Path:
     """The file to write, always with the ending."""
-    if config.output is None:
-        return Path(usual_name(config))
-    return config.output if has_ending(config.output.name) else config.output.with_name(config.output.name + ".safetensors")
+    usual = usual_name(config)
+    path = new_path(usual if config.output is None else config.output, usual=usual)
+    return path if has_ending(path.name) else path.with_name(path.name + SUFFIX)
