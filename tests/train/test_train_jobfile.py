@@ -55,7 +55,7 @@ def test_every_field_of_a_saved_job_has_its_meaning_beside_it(tmp_path: Path, pi
     assert tomlkit.parse(text).unwrap()["rank"] == 16
 
 
-def test_a_separator_at_the_end_of_the_output_is_a_folder_beside_the_file(tmp_path: Path, pictures: Path) -> None:
+def test_a_separator_at_the_end_of_the_output_is_a_folder_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('pictures = "pictures"\ntrigger = "zvz"\noutput = "runs/"\n')
     assert command._job(tmp_path / "run.toml", {}).output == tmp_path / "runs" / "zvz.safetensors"
 
