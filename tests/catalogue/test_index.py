@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from loraloom import dialects
 from loraloom.catalogue import Catalogue
 from loraloom.catalogue import catalogue as module
 
@@ -195,6 +196,7 @@ def test_processes_that_scan_at_once_all_see_everything(library, tmp_path, make_
         make_lora(library / "many" / f"{number}.safetensors", seed=number, rank=1)
     code = f"""
 from pathlib import Path
+from loraloom import dialects
 from loraloom.catalogue import Catalogue
 for _ in range(5):
     catalogue = Catalogue([Path({str(library)!r})], index=Path({str(tmp_path / "index.sqlite")!r}))
@@ -235,3 +237,31 @@ def test_threads_see_the_old_scan_or_the_new_one(library, tmp_path, make_lora):
     for watcher in watchers:
         watcher.join()
     assert not wrong
+
+
+def test_a_file_is_read_again_when_the_config_beside_it_changes(library, tmp_path):
+    """PEFT's config says how the tensors are meant: another one makes another network of the same bytes."""
+    folder = dialects.write(dialects.read(library / "ink.safetensors"), library / "plain", "peft-folder")
+    config = folder / "unet" / "adapter_config.json"
+    whole = config.read_text()
+
+    def seen(catalogue):
+        item = next(item for item in catalogue.items if item.path.parent == config.parent)
+        return item.identity, catalogue.facts(item).problem
+
+    first = Catalogue([library], index=tmp_path / "index.sqlite")
+    first.complete()
+    before, problem = seen(first)
+    assert problem == ""
+    config.write_text("{")
+    first.rescan()
+    first.complete()
+    for catalogue in (first, Catalogue([library], index=tmp_path / "index.sqlite")):
+        catalogue.complete()
+        identity, problem = seen(catalogue)
+        assert identity != before
+        assert "not what PEFT writes" in problem
+    config.write_text(whole)
+    first.rescan()
+    first.complete()
+    assert seen(first)[1] == ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from loraloom.catalogue.facts import Facts, Structure, read_facts, read_told
 from loraloom.catalogue.index import Index
 from loraloom.catalogue.looking import looking_at
-from loraloom.catalogue.scan import Item, LeftOut, survey
+from loraloom.catalogue.scan import Item, LeftOut, config_beside, survey
 from loraloom.catalogue.sidecar import beside
 from loraloom.catalogue.snapshot import Snapshot, loose
 from loraloom.errors import Ambiguous, NotFound, suggestion
@@ -222,7 +222,7 @@ def _at(path: Path) -> Item:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in it
         raise NotFound(f'no file "{path}"{suggestion(str(path), _files_beside(path))}') from error
-    return Item(path, path.parent, status.st_size, status.st_mtime_ns, beside(path))
+    return Item(path, path.parent, status.st_size, status.st_mtime_ns, beside(path), config_beside(path))
 
 
 def _files_beside(path: Path) -> list[str]:

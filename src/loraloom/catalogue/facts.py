@@ -77,7 +77,7 @@ def read_facts(item: Item, structures: Structures | None = None) -> Facts:
 
 def _all(item: Item, structures: Structures | None) -> Facts:
     found = peek(item.path, layout=True)
-    key = (found.layout, *(found.metadata.get(name) for name in _COUNTED), folder.is_beside(item.path) and item.path.parent)
+    key = (found.layout, *(found.metadata.get(name) for name in _COUNTED), folder.is_beside(item.path) and (item.path.parent, item.config))
     structure = structures.get(key) if structures is not None else None
     if structure is None:
         structure = _structure(item, folder.opened(item.path)[0])

@@ -165,9 +165,10 @@ def _key(item: Item) -> bytes:
 
 
 def _stamp(item: Item) -> str:
-    """Changes whenever the file, a sidecar, or the code that read them does."""
+    """Changes whenever the file, its config, a sidecar, or the code that read them does."""
     beside = "".join(f" {ending} {size} {mtime}" for ending, size, mtime in item.beside)
-    return f"{_reader()} {item.size} {item.mtime_ns}{beside}"
+    config = " config {} {}".format(*item.config) if item.config else ""
+    return f"{_reader()} {item.size} {item.mtime_ns}{config}{beside}"
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loraloom.catalogue.sidecar import Beside, endings_beside
+from loraloom.dialects.folder import CONFIG
 from loraloom.errors import FileError, NotFound, suggestion
 from loraloom.filenames import has_ending, shown, stem
 
@@ -55,6 +56,7 @@ class Item:
     size: int  # bytes
     mtime_ns: int
     beside: tuple[Beside, ...] = ()  # its sidecars
+    config: tuple[int, int] | None = None  # size and mtime_ns of PEFT's config beside it, which says the alphas of its tensors
     also: tuple[Place, ...] = ()  # where links and other folders of the library lead to the same file
 
     def __hash__(self) -> int:
@@ -87,9 +89,9 @@ class Item:
         return _EPOCH + timedelta(seconds=max(_FIRST, min(_LAST, self.mtime_ns // 10**9)))
 
     @property
-    def identity(self) -> tuple[Path, int, int]:
-        """Changes whenever the file does."""
-        return self.path, self.size, self.mtime_ns
+    def identity(self) -> tuple[Path, int, int, tuple[int, int] | None]:
+        """Changes whenever the file does, or the config without which it is another network."""
+        return self.path, self.size, self.mtime_ns, self.config
 
 
 class LeftOut(NamedTuple):
@@ -203,23 +205,24 @@ class _Look:
                     self._links.append(_Linked(entry.path, real, here.folder, (*here.above, here.real)))
             elif has_ending(entry.name) and entry.is_file():
                 own = tuple(self._beside(stem(entry.name), listed, here, beside))
-                self._take(real, Place(Path(entry.path), here.folder), entry.stat(), own, through=linked or bool(here.above))
+                found = Item(*_place(entry, here), *_state(entry.stat()), own, _config(listed))
+                self._take(real, found, through=linked or bool(here.above))
             elif linked and _like_a_network(entry.name) and not os.path.lexists(real):
                 self._leave_out(entry.path, here.folder, "a link that leads to nothing")
         except OSError:  # gone meanwhile, or links that lead to themselves
             if entry.is_symlink() and _like_a_network(entry.name):
                 self._leave_out(entry.path, here.folder, "a link that leads to nothing")
 
-    def _take(self, real: str, place: Place, status: os.stat_result, beside: tuple[Beside, ...], *, through: bool) -> None:
+    def _take(self, real: str, item: Item, *, through: bool) -> None:
         """The file, or one more name of it. Its own path stands before those through links."""
         real = self._same(real)
         known = self.found.get(real)
         if known is None or (real in self._through and not through):
             also = () if known is None else (Place(known.path, known.folder), *known.also)
-            self.found[real] = Item(place.path, place.folder, status.st_size, status.st_mtime_ns, beside, also)
+            self.found[real] = replace(item, also=also) if also else item
             (self._through.add if through else self._through.discard)(real)
         else:
-            self.found[real] = replace(known, also=(*known.also, place))
+            self.found[real] = replace(known, also=(*known.also, Place(item.path, item.folder)))
 
     def _same(self, real: str) -> str:
         """The path under which this file is known. File systems that take letters of either case, or in either Unicode form, for the
@@ -256,6 +259,27 @@ class _Look:
 
     def _leave_out(self, place: str, folder: Path, reason: str, advice: str = "") -> None:
         self.left_out.append(LeftOut(Place(Path(place), folder), reason, advice))
+
+
+def _place(entry: "os.DirEntry[str]", here: _Linked) -> Place:
+    return Place(Path(entry.path), here.folder)
+
+
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _config(listed: "Mapping[str, os.DirEntry[str]]") -> tuple[int, int] | None:
+    with suppress(OSError, KeyError):
+        return _state(listed[CONFIG].stat())
+    return None
+
+
+def config_beside(path: Path) -> tuple[int, int] | None:
+    """Size and time of PEFT's config beside a file that was not found by a scan."""
+    with suppress(OSError, ValueError):
+        return _state(path.with_name(CONFIG).stat())
+    return None
 
 
 def _reaches(folder: str, inner: str) -> bool:
