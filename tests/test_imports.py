@@ -43,6 +43,7 @@ LAYERS = {
     "schedule": 0,
     "strength": 0,
     "examples": 0,
+    "extras": 0,
     "filenames": 0,
     "home": 0,
     "newfile": 0,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from loraloom.atomic import make_folder, replacing
 from loraloom.errors import NotSupported
+from loraloom.extras import missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ PALE, STRONG, OTHER = "#b8c4d6", "#1f4e9c", "#c8553d"  # what lies behind, what 
 def require() -> None:
     """Raises NotSupported without matplotlib: for who wants to know before the work that the plot is of."""
     if find_spec("matplotlib") is None:
-        raise NotSupported('no plot without matplotlib; install it with pip install "loraloom[train]"')
+        raise NotSupported(missing("a plot", "matplotlib"))
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -89,7 +89,7 @@ def test_a_quantised_base_trains_much_like_a_whole_one(job: Job, tmp_path: Path,
 @pytest.mark.parametrize(("dtype", "package"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
 def test_what_quantises_is_named_where_it_is_missing(job: Job, dtype: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchao.quantization" if package == "torchao" else "bitsandbytes.nn", None)
-    with pytest.raises(NotSupported, match=f"pip install {package}"):
+    with pytest.raises(NotSupported, match=rf'needs {package}, .*pip install "loraloom\[quantise\]"'):
         train(job(base_dtype=dtype), load(), NANO)
 
 

@@ -73,9 +73,9 @@ def test_what_cannot_be_made_is_refused_in_words(values: dict[str, Any], words: 
         made(resolved(**values), 1.0, 0.5)
 
 
-def test_a_package_that_is_not_installed_is_named_as_pip_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lion_pytorch", None)
-    with pytest.raises(SettingsError, match="pip install lion-pytorch"):
+    with pytest.raises(SettingsError, match=r'needs lion-pytorch, which is not installed; pip install "loraloom\[train\]"'):
         made(resolved(optimizer="lion"))
 
 

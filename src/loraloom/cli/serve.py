@@ -1,5 +1,6 @@
 """`loraloom serve`: the web page and the HTTP APIs."""
 
+import importlib
 import os
 import webbrowser
 from typing import Annotated
@@ -8,6 +9,7 @@ import typer
 
 from loraloom.cli import options, terminal
 from loraloom.errors import SettingsError
+from loraloom.extras import missing
 from loraloom.home import expanded
 
 
@@ -39,10 +41,13 @@ def serve(
 ) -> None:
     """Serve the web page, our HTTP API, and that of the Stable Diffusion WebUI; ends with Ctrl-C."""
     try:
+        importlib.import_module("python_multipart")  # of which fastapi speaks in an error of its own
         from loraloom.web.app import create_app
         from loraloom.web.serving import Server
     except ModuleNotFoundError as error:
-        raise SettingsError(f"`serve` needs a package that is not installed ({error.name}): pip install 'loraloom[web]'") from error
+        if error.name is None or error.name.startswith("loraloom"):
+            raise
+        raise SettingsError(missing("`serve`", error.name)) from error
     from loraloom.settings import Settings
     from loraloom.web.access import Access
     from loraloom.web.service import Service

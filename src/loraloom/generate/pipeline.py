@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loraloom.bases.nano import model as nano
 from loraloom.bases.tiny import model as tiny
 from loraloom.errors import BaseError, NotSupported, SettingsError, suggestion
+from loraloom.extras import missing
 from loraloom.filenames import has_ending
 from loraloom.generate.samplers import SAMPLERS
 from loraloom.generate.turns import TURNS
@@ -206,7 +207,7 @@ def scheduler(name: str, own: Any, steps: int) -> Any:
     try:
         made = kind.from_config(own.config, **options)
     except ImportError as error:
-        raise NotSupported(f"{name} needs a package that is not installed (scipy); install it or use another sampler") from error
+        raise NotSupported(f"{missing(f'sampler {name}', 'scipy')}, or use another sampler") from error
     try:
         made.set_timesteps(steps)
     except ValueError as error:

@@ -6,10 +6,12 @@ arXiv:2305.14314.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from loraloom.adapters import Adapter
 from loraloom.errors import NotSupported, SettingsError
+from loraloom.extras import missing
 from loraloom.lazy import torch
 from loraloom.train.config import ResolvedConfig
 from loraloom.train.view import View
@@ -17,12 +19,20 @@ from loraloom.train.view import View
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-QUANTISED = ("float8", "int8", "nf4")
+_PACKAGES = {"float8": "torchao", "int8": "torchao", "nf4": "bitsandbytes"}
+QUANTISED = tuple(_PACKAGES)
 
 
 def read_as(base_dtype: str) -> "torch.dtype | None":
     """The dtype that a base can be read in at once; None where it is read as usual, and held otherwise afterwards or not at all."""
     return None if base_dtype in ("loaded", *QUANTISED) else getattr(torch, base_dtype)
+
+
+def require(base_dtype: str) -> None:
+    """Raises NotSupported without the package that quantises: before a base is loaded."""
+    package = _PACKAGES.get(base_dtype)
+    if package is not None and find_spec(package) is None:
+        raise NotSupported(missing(f"base_dtype {base_dtype}", package))
 
 
 def hold(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> None:
@@ -44,8 +54,7 @@ def hold(seen: View, job: ResolvedConfig, kinds: Iterable[type[Adapter]]) -> Non
         for root in seen.components.values():
             _QUANTISE[job.base_dtype](root)
     except ImportError as error:
-        package = "bitsandbytes" if job.base_dtype == "nf4" else "torchao"
-        raise NotSupported(f"base_dtype {job.base_dtype} needs {package} ({error}); install it with pip install {package}") from error
+        raise NotSupported(missing(f"base_dtype {job.base_dtype}", _PACKAGES[job.base_dtype], error)) from error
     for root in seen.components.values():
         root.requires_grad_(False)
 

@@ -10,7 +10,7 @@ from loraloom.bases import Base
 from loraloom.errors import LoraError, SettingsError
 from loraloom.home import expanded
 from loraloom.lazy import torch
-from loraloom.train import checkpoint, estimate, lock, warmstart
+from loraloom.train import base_dtype, checkpoint, estimate, lock, warmstart
 from loraloom.train.chance import generator
 from loraloom.train.config import ResolvedConfig, TrainConfig, resolve
 from loraloom.train.dataset import Dataset, read_dataset
@@ -114,6 +114,7 @@ def _problems(job: ResolvedConfig, base: Base, paths: Paths, pixels_per_latent: 
     for check in (
         partial(check_dialects, job.dialects),
         partial(check_that_it_survives, job, _device()),
+        partial(base_dtype.require, job.base_dtype),
         partial(warmstart.opened, job, base),
         partial(lock.require_free, paths.lock),
     ):

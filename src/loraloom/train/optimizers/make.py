@@ -9,9 +9,10 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from loraloom.errors import SettingsError, suggestion
+from loraloom.extras import missing
 from loraloom.lazy import torch
 from loraloom.train.config import ResolvedConfig
-from loraloom.train.optimizers.known import KNOWN, PACKAGES, known
+from loraloom.train.optimizers.known import KNOWN, known
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -85,9 +86,7 @@ def _kind(name: str) -> "Any":
     try:
         kind = getattr(importlib.import_module(module), last, None)
     except ImportError as error:
-        root = module.split(".")[0]
-        package = PACKAGES.get(root, root.replace("_", "-"))
-        raise SettingsError(f"optimiser {name}: {error}; install it with pip install {package}") from error
+        raise SettingsError(missing(f"optimiser {name}", module, error)) from error
     if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)):
         raise SettingsError(f"optimiser {name}: {module} has no optimiser class {last!r}")
     return kind
