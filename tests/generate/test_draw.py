@@ -108,7 +108,7 @@ def test_every_sampler_draws(nano, zero_snr, sampler):
 
 @pytest.mark.skipif(find_spec("scipy") is not None, reason="scipy is installed")
 def test_a_sampler_whose_package_is_missing_says_so(nano):
-    with pytest.raises(NotSupported, match="LMS needs a package that is not installed"):
+    with pytest.raises(NotSupported, match="sampler LMS needs scipy, which is not installed; pip install scipy"):
         drawn(nano, [Shot("a cat", 1)], Style(5, sampler="LMS"))
 
 
