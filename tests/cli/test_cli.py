@@ -187,6 +187,14 @@ def test_list_shows_every_file_and_what_is_wrong_with_it(loraloom, tmp_path, mon
     assert "SD 1.x" not in loraloom("list", "ZVZ")[1]
 
 
+def test_without_a_terminal_no_line_of_a_table_is_broken(loraloom, tmp_path, monkeypatch, make_lora):
+    monkeypatch.delenv("COLUMNS")
+    folder = tmp_path / "loras" / ("deep" * 30)
+    make_lora(folder / "far.safetensors")
+    [row] = [line for line in loraloom("list")[1].splitlines() if line.startswith("far")]
+    assert str(folder) in row
+
+
 def test_list_searches_and_says_what_lies_beside_a_file(loraloom, tmp_path):
     (tmp_path / "loras" / "ink.json").write_text('{"activation text": "flat", "preferred weight": 0.6, "notes": "mine"}')
     (tmp_path / "loras" / "ink.preview.png").touch()

@@ -64,7 +64,7 @@ def _print_table(catalogue: "Catalogue", shown: "list[tuple[Item, Facts]]") -> N
             words, where = cell(_few(facts.triggers)), cell(_home(item.path.parent))
             table.add_row(cell(catalogue.tag(item)), cell(facts.title), cell(kinds), words, size(item.size), where)
     if table.row_count:
-        Screen().print(table)
+        Screen().table(table)
     broken = [f"{catalogue.tag(item)} ({_home(item.path.parent)}): {facts.problem}" for item, facts in shown if facts.problem]
     for sentence in broken:  # last, where they hide nothing, and each a line: a column of the table would break its words
         terminal.out(terminal.line(sentence))

@@ -65,7 +65,7 @@ def _print_table(values: dict[str, Any], fixed: tuple[str, ...], given: set[str]
     for name, value in values.items():
         source = f"LORALOOM_{name.upper()}" if name in fixed else str(file) if name in given else "default"
         table.add_row(name, cell(_plain(value)), cell(source))
-    Screen().print(table)
+    Screen().table(table)
 
 
 def _plain(value: Any) -> str:
