@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import diffusers
+import peft
 import torch
 
 sys.path += [str(Path(__file__).parent.parent / folder) for folder in ("contract", "engine", "stress")]
@@ -39,7 +41,8 @@ from loraloom.lorafile import LoraFile
 
 OWN = str(Path(loraloom.__file__).parent)
 MODULES = torch.nn.modules.module.__file__
-PLACES = (OWN, __file__, contextlib.__file__, torch.utils.hooks.__file__, MODULES)
+LOADERS = (str(Path(peft.__file__).parent), str(Path(diffusers.__file__).parent / "loaders"), diffusers.utils.peft_utils.__file__)
+PLACES = (OWN, __file__, contextlib.__file__, torch.utils.hooks.__file__, MODULES, *LOADERS)
 SMALL = network(NANO, lambda layer: layer.target.module.endswith(("attn1.to_q", "conv_in", "q_proj")), bias=True, share=0.5, seed=3)
 
 
