@@ -3,13 +3,16 @@
 import copy
 from contextlib import contextmanager
 
+import accelerate
 import pytest
 import torch
+from diffusers.models.modeling_utils import no_init_weights
 from running import mix
 from support import everything, fingerprint, hooks, network
 
 from loraloom.bases import NANO
 from loraloom.engine import Engine
+from loraloom.engine.surroundings import making
 
 FILE = network(NANO, everything, bias=True)
 WIDE = network(NANO, everything, rank=40)  # runs as one dense delta beside the layer
@@ -93,3 +96,17 @@ def test_strengths_move_in_and_out_of_inference_mode(pipeline, mixes):
         context.__exit__(None, None, None)
     with engine.attached(stack, steps=2):
         engine.step(2)
+
+
+def test_torch_makes_modules_as_before_whatever_a_loader_left_behind():
+    """What a loader exchanges in the whole process stays exchanged where an interrupt comes before the first line of its exit."""
+    left = [accelerate.init_empty_weights(), no_init_weights()]
+    with making():
+        for context in left:
+            context.__enter__()
+        torch.set_default_dtype(torch.float16)
+    layer = torch.nn.BatchNorm1d(4)
+    assert not any(tensor.is_meta for tensor in layer.state_dict().values())
+    assert layer.weight.dtype == torch.float32
+    assert torch.equal(torch.nn.init.zeros_(torch.full((2,), 3.0)), torch.zeros(2))
+    assert torch.empty(1).device.type == "cpu"

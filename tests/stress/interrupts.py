@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,7 @@ from loraloom.bases.nano.model import load
 from loraloom.engine import Engine, Fallback
 from loraloom.generate.draw import Shot, Style, draw
 from loraloom.lorafile import LoraFile
+from loraloom.undo import Undo, changing
 
 OWN = str(Path(loraloom.__file__).parent)
 MODULES = torch.nn.modules.module.__file__
@@ -79,17 +80,13 @@ def scenes(folder: Path) -> "dict[str, Callable[[], Scene]]":
     def preparing() -> Scene:
         pipeline = load()
 
-        @contextmanager
-        def use() -> Iterator[None]:
+        def prepare(undo: Undo) -> None:  # what calls `release` must not be interrupted itself: a `finally` of the user's can be
             engine = Engine(pipeline)
-            try:
-                engine.prepare(rank=2)
-                yield
-            finally:
-                try:
-                    engine.release()
-                finally:
-                    engine.release()
+            undo.before(engine.release)
+            engine.prepare(rank=2)
+
+        def use() -> AbstractContextManager[None]:
+            return changing(prepare)
 
         return Scene(pipeline, use)
 

@@ -1,5 +1,7 @@
-"""What is switched on around an attach does not change its numbers: autocast, a default device, inference mode, gradients."""
+"""What is switched on around an attach does not change its numbers: autocast, a default device, inference mode, gradients. And what
+loaders exchange in torch while they make modules is as it was afterwards."""
 
+import sys
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,6 +11,10 @@ from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_REGISTERING = ("register_parameter", "register_buffer")
+_FACTORIES = ("empty", "zeros", "ones", "full")
 
 
 def set_aside() -> AbstractContextManager[None]:
@@ -30,6 +36,30 @@ def _set_aside(undo: Undo) -> None:
         contexts.enter_context(torch.device("cpu"))
     undo.before(partial(torch.set_grad_enabled, torch.is_grad_enabled()))
     torch.set_grad_enabled(False)
+
+
+def making() -> AbstractContextManager[None]:
+    """Around what makes modules: afterwards torch makes them as it did before, however that ended.
+
+    Loaders exchange torch's own functions meanwhile (accelerate's init_empty_weights: every parameter of the process on the meta device;
+    diffusers and transformers: no initialisation) in context managers that an interrupt can leave before their exit begins. Contexts of
+    `torch.device` are not looked at: one that is left twice would take away somebody else's.
+    """
+    return changing(_making)
+
+
+def _making(undo: Undo) -> None:
+    undo.before(partial(torch.set_default_dtype, torch.get_default_dtype()))
+    inits = [name for name, value in vars(torch.nn.init).items() if callable(value)]
+    for owner, names in ((torch.nn.Module, _REGISTERING), (sys.modules["torch"], _FACTORIES), (torch.nn.init, inits)):
+        for name in names:
+            if not _exchanged(getattr(owner, name)):
+                undo.keep(owner, name)
+
+
+def _exchanged(function: object) -> bool:
+    """Whether another thread's loader has put it there: it is not ours to keep."""
+    return str(getattr(function, "__module__", "")).startswith(("accelerate", "diffusers", "transformers", "peft"))
 
 
 def writing(parameter: "Tensor") -> AbstractContextManager[None]:

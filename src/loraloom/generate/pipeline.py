@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloom.bases.nano import model as nano
 from loraloom.bases.tiny import model as tiny
+from loraloom.engine.surroundings import making
 from loraloom.errors import BaseError, NotSupported, SettingsError, suggestion
 from loraloom.extras import missing
 from loraloom.filenames import has_ending
@@ -51,7 +52,7 @@ def open_pipeline(source: str, held: "torch.dtype | None" = None) -> Any:
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     with TURNS.resting():
         load = _loader(source, held)
-    with TURNS.opening(), _quiet():
+    with TURNS.opening(), making(), _quiet():
         pipeline = load()
     _require_complete(source, pipeline)
     pipeline.set_progress_bar_config(disable=True)

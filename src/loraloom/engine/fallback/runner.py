@@ -20,7 +20,7 @@ from loraloom.engine.mixture import Mixture
 from loraloom.engine.plan import Wish
 from loraloom.engine.report import Report
 from loraloom.engine.steps import Steps
-from loraloom.engine.surroundings import set_aside
+from loraloom.engine.surroundings import making, set_aside
 from loraloom.errors import EngineError, NotSupported
 from loraloom.lazy import LazyModule, torch
 from loraloom.lorafile import LoraFile, Mix
@@ -76,6 +76,7 @@ class Fallback:
         claim(parts.values(), undo)
         undo.before(Tree(parts.values()).restore)
         undo.before(self.pipeline.unload_lora_weights)
+        undo.enter(making())
         loader = Loader(self.pipeline, parts, mixture, _peft_names)
         found = [loader.load(network, f"loraloom_{index}") for index, network in enumerate(mixture.networks)]
         loaded = [network for network, _ in found if network.modules]
