@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ def write_random_lora(
     return dialects.write(LoraFile(adapters, metadata or {}, base.family), path)
 
 
+_TESTS = count()
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_computer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.toml"))
+    """A file of its own for each test, so that what one sets no other one sees."""
+    monkeypatch.setenv("LORALOOM_SETTINGS", str(tmp_path_factory.getbasetemp() / f"settings-{next(_TESTS)}.toml"))
     monkeypatch.setenv("LORALOOM_LIBRARY_INDEX", str(tmp_path_factory.getbasetemp() / "library.sqlite"))
