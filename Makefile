@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@echo "==> drawing with the embedded base: rows are prompts; columns are LoRAs and strengths"
-	$(BIN)/loraloom grid "red apple" "cat face" "rocket" "castle" "bobbin, teal thread, smiling" \
+	$(BIN)/loraloom grid "red apple" "cat face" "rocket" "castle" "bobbin, orange thread, laughing, waving" \
 		--column "delft 0.5=zvz <lora:delft:0.5>" --column "delft 1.0=zvz <lora:delft:1>" \
 		--column "mulberry 0.5=qlx <lora:mulberry:0.5>" --column "mulberry 1.0=qlx <lora:mulberry:1>" \
 		--column "bobbin 0.5=<lora:bobbin:0.5>" --column "bobbin 1.0=<lora:bobbin:1>" \

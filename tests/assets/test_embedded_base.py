@@ -1,6 +1,8 @@
 """The embedded base is a complete Stable Diffusion pipeline that draws what it is asked for, and its LoRAs change how."""
 
 import json
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from loraloom.tensorfile import Header
 
 LORAS = folder().parent / "loras" / "tiny"
 NAMES = ("bobbin", "delft", "mulberry")
+BOBBIN = "bobbin, red thread, laughing, waving"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def test_a_shipped_lora_says_what_it_is(name: str) -> None:
     assert header.metadata["modelspec.trigger_phrase"]
     assert header.metadata["modelspec.license"] == "Apache-2.0"
     assert header.metadata["sshs_model_hash"] == header.content_hash()
-    assert header.file_size <= 800 * 2**10
+    assert header.file_size <= 900 * 2**10
     assert Image.open(LORAS / f"{name}.preview.png").size == (256, 256)
     file = read(LORAS / f"{name}.safetensors")
     assert file.base == "tiny"
@@ -87,6 +90,26 @@ def test_a_shipped_lora_says_what_it_is(name: str) -> None:
 def test_a_shipped_lora_changes_the_picture_and_at_0_does_not(session: Session, octopus: np.ndarray, name: str) -> None:
     assert np.abs(picture(session, f"octopus <lora:{name}:1>") - octopus).mean() > 4
     assert (picture(session, f"octopus <lora:{name}:0>") == octopus).all()  # nor is anything left of the one before
+
+
+def least(drawn: dict[str, np.ndarray]) -> float:
+    """The least mean difference of two of the pictures."""
+    return min(float(np.abs(one - other).mean()) for one, other in combinations(drawn.values(), 2))
+
+
+def test_both_parts_of_bobbin_change_the_picture_and_te_0_leaves_that_of_the_denoiser_alone(session: Session, tmp_path: Path) -> None:
+    components = {target.component for target in read(LORAS / "bobbin.safetensors").adapters}
+    assert components == {"unet", "text_encoder"}
+    drawn = {keys: picture(session, f"{BOBBIN} <lora:bobbin:{keys}>") for keys in ("te=1:unet=1", "te=0:unet=1", "te=1:unet=0", "0")}
+    assert least(drawn) > 4
+    unet = session.edit("bobbin", tmp_path / "unet.safetensors", only=["unet"]).path
+    assert (picture(session, f'{BOBBIN} <lora:"{unet}":1>') == drawn["te=0:unet=1"]).all()
+
+
+def test_a_schedule_of_te_is_another_picture_than_its_strengths_and_a_constant_one_is_the_same(session: Session) -> None:
+    drawn = {te: picture(session, f"{BOBBIN} <lora:bobbin:te={te}>") for te in ("0", "1", "1@1,0@8", "1~0")}
+    assert least(drawn) > 4
+    assert (picture(session, f"{BOBBIN} <lora:bobbin:te=1@1,1@8>") == drawn["1"]).all()
 
 
 def test_mulberry_is_purple_where_the_base_is_green(session: Session) -> None:

@@ -86,7 +86,7 @@ def test_a_mix_becomes_a_file_that_draws_the_same(server, clean):
 def test_the_curve_tells_what_the_file_will_be(server, clean):
     curve = server.post("/api/v1/extract/curve", json={"mix": MIX}).json()
     assert list(clean.iterdir()) == []
-    assert (curve["base"], curve["components"]) == ("loraloom tiny 1", ["unet"])
+    assert (curve["base"], set(curve["components"])) == ("loraloom tiny 1", {"unet", "text_encoder"})
     errors = [point["error"] for point in curve["ranks"]]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] == 0
@@ -112,7 +112,9 @@ def test_the_curve_tells_what_the_file_will_be(server, clean):
     assert full.result.size == pytest.approx(curve["full"]["values"] * 4, rel=0.02)
     assert curve["exact_lora"] == curve["exact"]
     only = server.post("/api/v1/extract/curve", json={"mix": MIX, "components": ["text_encoder"]}).json()
-    assert (only["modules"], only["ranks"]) == (0, [])
+    assert (only["modules"], only["components"]) == (12, ["text_encoder"])
+    none = server.post("/api/v1/extract/curve", json={"mix": "<lora:delft:0.8>", "components": ["text_encoder"]}).json()
+    assert (none["modules"], none["ranks"]) == (0, [])
 
 
 def test_answers_have_names_and_no_folders(server, clean):

@@ -176,7 +176,7 @@ def test_everybody_can_use_it(browser, server, scheme, width):
     """axe-core finds no fault, nothing is wider than the window, and the keyboard reaches everything in the order of the page."""
     watched = Watched(browser, server.address, viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
     page = watched.page
-    watched.prompt().fill("octopus, zvz <lora:delft:1:te=0.5> <lora:mulberry:0~0.7>")
+    watched.prompt().fill("bobbin, red thread, waving, zvz <lora:bobbin:1:te=0.5> <lora:delft:0~0.7>")
     if width == 1440 and scheme == "light":
         page.get_by_role("spinbutton", name="Seed").fill("7")
         page.get_by_role("spinbutton", name="Pictures").fill("2")
@@ -196,6 +196,6 @@ def test_everybody_can_use_it(browser, server, scheme, width):
     watched.prompt().focus()
     page.keyboard.press("Tab")
     reached = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert reached == "Parts of delft"
+    assert reached == "Parts of bobbin"
     watched.context.close()
     assert watched.faults == []

@@ -42,10 +42,10 @@ def test_a_mix_is_saved_and_used_and_draws_the_same(watched, server, shelf):
 
     page.get_by_role("radio", name="One rank").check()
     page.get_by_label("Rank as a number").fill("4")
-    sync.expect(outlook.get_by_text("error 39 %")).to_be_visible()
+    sync.expect(outlook.get_by_text("error 36 %")).to_be_visible()
     page.get_by_role("radio", name="An error").check()
     page.get_by_label("Error in percent").fill("10")
-    sync.expect(outlook.get_by_text("Ranks 2 to 13")).to_be_visible()
+    sync.expect(outlook.get_by_text("Ranks 2 to 11")).to_be_visible()
     page.get_by_role("radio", name="Exact").check()
     assert list(shelf.iterdir()) == []
 
@@ -55,10 +55,10 @@ def test_a_mix_is_saved_and_used_and_draws_the_same(watched, server, shelf):
     assert [path.name for path in shelf.iterdir()] == ["woven.safetensors"]
     rows = report.get_by_role("row")
     sync.expect(rows).to_have_count(13)
-    report.get_by_role("button", name="All 120 modules").click()
-    sync.expect(rows).to_have_count(121)
+    report.get_by_role("button", name="All 132 modules").click()
+    sync.expect(rows).to_have_count(133)
     report.get_by_role("columnheader", name="module").get_by_role("button").click()
-    sync.expect(rows.nth(1).get_by_role("cell").first).to_have_text(re.compile(r"^unet\.down_blocks\.0"))
+    sync.expect(rows.nth(1).get_by_role("cell").first).to_have_text(re.compile(r"^text_encoder\."))
     sync.expect(page.get_by_role("button", name="woven: add to the mix")).to_be_visible()
 
     report.get_by_role("button", name="Use it").click()
@@ -141,7 +141,7 @@ def test_a_size_has_the_types_that_go_with_it(watched, shelf):
     outlook, types = page.get_by_role("region", name="What it would be"), page.get_by_role("group", name="Type")
     page.get_by_role("radio", name="Whole", exact=True).check()
     sync.expect(outlook.get_by_text("Whole changes")).to_be_visible(timeout=PATIENT)
-    sync.expect(outlook.get_by_text("about 16 MB")).to_be_visible()
+    sync.expect(outlook.get_by_text("about 20 MB")).to_be_visible()
     sync.expect(types.get_by_role("radio")).to_have_count(4)
     sync.expect(page.get_by_text("No rank above")).to_have_count(0)
 
@@ -151,7 +151,7 @@ def test_a_size_has_the_types_that_go_with_it(watched, shelf):
     page.get_by_role("checkbox", name="No rank above").check()
     page.get_by_label("Largest as a number").fill("8")
     sync.expect(outlook.get_by_text("Ranks 3 to 8")).to_be_visible()
-    sync.expect(outlook.get_by_text("error at most 15 %")).to_be_visible()
+    sync.expect(outlook.get_by_text("error at most 12 %")).to_be_visible()
     named(page, "bounded")
     report = page.get_by_role("region", name="File bounded")
     sync.expect(report.get_by_text("ranks 3 to 8 (error at most 0.05 in every module, rank at most 8)")).to_be_visible(timeout=PATIENT)
@@ -164,7 +164,7 @@ def test_a_size_has_the_types_that_go_with_it(watched, shelf):
     sync.expect(outlook.get_by_text("the curve is that of LoRAs")).to_be_visible()
     page.get_by_label("How large its first factor may be").select_option("4")
     named(page, "product")
-    sync.expect(page.get_by_role("region", name="File product").get_by_text("lokr on 120 modules")).to_be_visible(timeout=PATIENT)
+    sync.expect(page.get_by_role("region", name="File product").get_by_text("lokr on 132 modules")).to_be_visible(timeout=PATIENT)
     assert {path.stem for path in shelf.iterdir()} == {"bounded", "product"}
 
 
@@ -205,7 +205,7 @@ def test_a_file_can_be_interrupted(watched, shelf, monkeypatch):
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_everybody_can_save_a_mix(browser, server, width, scheme):
     """axe-core finds no fault, nothing is wider than the window, and a mix is saved with the keyboard alone."""
-    watched = Watched(browser, server.address, viewport={"width": width, "height": 1040}, color_scheme=scheme, bypass_csp=True)
+    watched = Watched(browser, server.address, viewport={"width": width, "height": 1160}, color_scheme=scheme, bypass_csp=True)
     page = watched.page
     watched.prompt().fill(f"octopus, zvz {MIX}")
     page.get_by_role("button", name="Save this mix…").focus()

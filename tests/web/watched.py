@@ -73,6 +73,8 @@ class Watched:
 
     def shoot(self, name: str, **options) -> None:
         if PICTURES:
+            shown = "image => image.complete || !image.checkVisibility() || image.getBoundingClientRect().top > innerHeight"
+            self.page.wait_for_function(f"[...document.images].every({shown})")
             self.page.screenshot(path=Path(PICTURES) / f"page-{name}.png", **options)
 
 

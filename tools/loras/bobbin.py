@@ -10,7 +10,6 @@ THREADS = {
     "purple": ("#8e24aa", "#4a148c"),
     "orange": ("#fb8c00", "#e65100"),
     "pink": ("#f06292", "#c2185b"),
-    "teal": ("#26a69a", "#00695c"),
 }
 _MOUTHS = {
     "smiling": '<path d="M52 74 Q64 88 76 74" fill="none" stroke="#3e2723" stroke-width="4" stroke-linecap="round"/>',
@@ -58,7 +57,7 @@ class Bobbin:
 </g></svg>"""
 
 
-# Every thread colour and mood at least twice, teal never: it is what the LoRA is asked for afterwards.
+# Every thread colour and mood at least twice; never orange and laughing: that is what the LoRA is asked for afterwards.
 SET = (
     Bobbin("red"),
     Bobbin("red", "laughing", waving=True),
