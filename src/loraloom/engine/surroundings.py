@@ -1,7 +1,6 @@
 """What is switched on around an attach does not change its numbers: autocast, a default device, inference mode, gradients. And what
 loaders exchange in torch while they make modules is as it was afterwards."""
 
-import sys
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,10 +10,6 @@ from loraloom.undo import Undo, changing
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-_REGISTERING = ("register_parameter", "register_buffer")
-_FACTORIES = ("empty", "zeros", "ones", "full")
 
 
 def set_aside() -> AbstractContextManager[None]:
@@ -51,7 +46,7 @@ def making() -> AbstractContextManager[None]:
 def _making(undo: Undo) -> None:
     undo.before(partial(torch.set_default_dtype, torch.get_default_dtype()))
     inits = [name for name, value in vars(torch.nn.init).items() if callable(value)]
-    for owner, names in ((torch.nn.Module, _REGISTERING), (sys.modules["torch"], _FACTORIES), (torch.nn.init, inits)):
+    for owner, names in ((torch.nn.Module, ["register_parameter"]), (torch.nn.init, inits)):
         for name in names:
             if not _exchanged(getattr(owner, name)):
                 undo.keep(owner, name)
