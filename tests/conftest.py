@@ -1,6 +1,7 @@
 """What many tests need: the random base, LoRA files for it, and nothing of this computer's own settings."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,9 @@ from loraloom.adapters import LoRA
 from loraloom.bases import NANO, Base
 from loraloom.bases.nano.model import load
 from loraloom.lorafile import LoraFile
+
+# Tests send themselves Ctrl-C. What a shell without job control starts in the background ignores it, and would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every turn of every loop, not the first and the last of each line")
     parser.add_argument("--signals", type=int, default=0, help="real SIGINTs for each scene, and exceptions sent into a thread")
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a program that is started in the background may ignore it
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, make in scenes(Path(folder)).items():
